@@ -1,0 +1,64 @@
+"""Builds the compiled parts: one extension per instruction set from the one source _backprop.pyx, and _cpu.pyx.
+
+FNN_REQUIRE_EXT=1 makes a failed build an error; without it the package installs and runs on NumPy, and a note says why.
+"""
+
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+REQUIRED = os.environ.get("FNN_REQUIRE_EXT") == "1"
+SOURCE = Path("src/fnn")
+MSVC = sys.platform == "win32"
+X86_64 = platform.machine().lower() in ("x86_64", "amd64") and not MSVC
+LEVELS = {"baseline": []} | ({level: [f"-march={level}"] for level in ("x86-64-v3", "x86-64-v4")} if X86_64 else {})
+OPTIMISE = [] if MSVC else ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-semantic-interposition", "-Wno-psabi"]
+
+
+def extensions():
+    """One copy of _backprop.pyx per level, so that Cython gives each build its own module name."""
+    from Cython.Build import cythonize
+
+    generated = Path("build/cython")
+    generated.mkdir(parents=True, exist_ok=True)
+    found = [Extension("fnn._cpu", [str(SOURCE / "_cpu.pyx")])]
+    for level, flags in LEVELS.items():
+        name = "_backprop_" + level.replace("-", "_")
+        copy = generated / f"{name}.pyx"
+        shutil.copyfile(SOURCE / "_backprop.pyx", copy)
+        wide = ["-mprefer-vector-width=512"] if level == "x86-64-v4" else []
+        found.append(
+            Extension(
+                f"fnn.{name}",
+                [str(copy)],
+                include_dirs=[str(SOURCE)],
+                depends=[str(SOURCE / "_simd.h"), str(SOURCE / "_simd_kernels.h")],
+                extra_compile_args=OPTIMISE + flags + wide,
+            )
+        )
+    return cythonize(found, build_dir=str(generated), language_level=3)
+
+
+class OptionalBuild(build_ext):
+    """Builds what can be built; a failure leaves a note in the package instead of ending the installation."""
+
+    def run(self):
+        """Build; remember why it failed."""
+        note = Path(self.get_ext_fullpath("fnn._cpu")).with_name("_build_note.txt")
+        note.unlink(missing_ok=True)
+        try:
+            super().run()
+        except Exception as error:
+            if REQUIRED:
+                raise
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
+            print(f"fnn: the compiled backends were not built ({error}); fnn will run on NumPy", file=sys.stderr)
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuild})

@@ -1,0 +1,231 @@
+"""The backward sweep in NumPy: the reference that the compiled backend is checked against, and the fallback without it.
+
+`_backprop.pyx` holds the same functions in the same order.  Equation numbers refer to docs/backprop.md.  Shape letters:
+B rows of a batch, I fan-in, O fan-out, L layers, P parameters, N rows of the data set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from fnn._formulas import (
+    BINARY_CROSS_ENTROPY,
+    CROSS_ENTROPY,
+    LEAKY_RELU,
+    RELU,
+    SIGMOID,
+    SOFTMAX,
+    SQUARED_ERROR,
+    TANH,
+    Activation,
+    Loss,
+)
+from fnn._layout import Layout
+from fnn._optimizers import Rule
+
+CHUNK_ROWS = 256  # rows taken through the sweep at once: bounds the memory of a large batch
+TICK_SECONDS = 0.05
+
+
+def activate(z: np.ndarray, activation: Activation) -> np.ndarray:
+    """Eq. 2: v = phi(z), shape (B, O) in, a new array (B, O) out."""
+    code = activation.code
+    if code == RELU:
+        return np.where(z < 0, z.dtype.type(0), z)
+    if code == LEAKY_RELU:
+        return np.where(z < 0, z.dtype.type(activation.slope) * z, z)
+    if code == TANH:
+        return np.tanh(z)
+    if code == SIGMOID:
+        e = np.exp(-np.abs(z))  # never overflows
+        return np.where(z < 0, e, z.dtype.type(1)) / (1 + e)
+    if code == SOFTMAX:
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+    return z.copy()
+
+
+def derivative_factor(v: np.ndarray, activation: Activation) -> np.ndarray:
+    """Eq. 3: phi'(z) written with the activation v = phi(z), shape (B, O) in and out."""
+    code = activation.code
+    if code == RELU:
+        return np.where(v > 0, v.dtype.type(1), v.dtype.type(0))
+    if code == LEAKY_RELU:
+        return np.where(v > 0, v.dtype.type(1), v.dtype.type(activation.slope))
+    if code == TANH:
+        return 1 - v * v
+    if code == SIGMOID:
+        return v * (1 - v)
+    return np.ones_like(v)
+
+
+def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+    """Eq. 1 and 2 for every layer: [x, v_1, ..., v_(L-1), z_L].
+
+    The last entry is the output layer's pre-activation, from which both the output and the loss are computed.
+    """
+    layers = [x]
+    for block, activation in zip(layout.blocks(parameters), layout.activations, strict=True):
+        z = layers[-1] @ block[:-1] + block[-1]
+        layers.append(z if len(layers) == layout.n_layers else activate(z, activation))
+    return layers
+
+
+def output_delta(
+    z: np.ndarray, y: np.ndarray, loss: Loss, activation: Activation, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O).
+
+    `y` has shape (B, O), or (B,) of integers for cross_entropy with class labels.
+    """
+    v = activate(z, activation)
+    if loss.code == SQUARED_ERROR:
+        error = v - y
+        return np.sum(np.square(error, dtype=np.float64), axis=1), scale * (2 * error * derivative_factor(v, activation))
+    z64 = z.astype(np.float64)
+    if loss.code == BINARY_CROSS_ENTROPY:
+        terms = np.maximum(z64, 0) - z64 * y + np.log1p(np.exp(-np.abs(z64)))
+        return terms.sum(axis=1), scale * (v - y)
+    assert loss.code == CROSS_ENTROPY
+    peak = z64.max(axis=1)
+    log_sum = peak + np.log(np.exp(z64 - peak[:, None]).sum(axis=1))
+    if y.ndim == 1:
+        rows = np.arange(len(y))
+        v[rows, y] -= 1
+        return log_sum - z64[rows, y], scale * v
+    total = y.sum(axis=1, keepdims=True)
+    return log_sum * total[:, 0] - (z64 * y).sum(axis=1), scale * (v * total - y)
+
+
+def backward(layout: Layout, parameters: np.ndarray, layers: list[np.ndarray], g: np.ndarray) -> list[np.ndarray]:
+    """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update."""
+    deltas = [g]
+    for index in range(layout.n_layers - 1, 0, -1):
+        back_propagated = deltas[0] @ layout.blocks(parameters)[index][:-1].T
+        deltas.insert(0, back_propagated * derivative_factor(layers[index], layout.activations[index - 1]))
+    return deltas
+
+
+def gradient(layout: Layout, layers: list[np.ndarray], deltas: list[np.ndarray], out: np.ndarray) -> np.ndarray:
+    """Eq. 7: the gradient (P,), every weight's `sum_b u[b, i] g[b, o]` and every bias's `sum_b g[b, o]`, in `out`."""
+    for block, u, g in zip(layout.blocks(out), layers, deltas, strict=False):
+        np.matmul(u.T, g, out=block[:-1])
+        np.sum(g, axis=0, out=block[-1])
+    return out
+
+
+def saturated_update(
+    parameters: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, rule: Rule
+) -> np.ndarray:
+    """Eq. 8 and 9: the saturated update.  Turns `gradient` (P,) into the new parameters and returns it.
+
+    `velocity` (P,) changes in place; it is empty without momentum.
+    """
+    gradient *= -rule.rate
+    if rule.momentum:
+        velocity *= rule.momentum
+        velocity += gradient
+        if rule.nesterov:
+            gradient += rule.momentum * velocity
+        else:
+            gradient[:] = velocity
+    gradient += parameters
+    return np.clip(gradient, -rule.saturation, rule.saturation, out=gradient)
+
+
+class Workspace:
+    """A working copy of the parameters with the scratch of one training run; allocated once, nothing per step.
+
+    Parameters
+    ----------
+    layout : Layout
+    dtype : numpy.dtype
+        float32 or float64.
+    batch_size : int
+        Rows of a mini-batch at most.
+    momentum : bool
+        Whether a velocity is kept.
+    threads : int
+        Ignored here: NumPy's own threads compute the products.
+    """
+
+    def __init__(self, layout: Layout, dtype: np.dtype, batch_size: int, momentum: bool, threads: int) -> None:
+        self.layout = layout
+        self.batch_size = batch_size
+        self.threads = 1
+        self.parameters = np.zeros(layout.n_parameters, dtype)
+        self.gradient = np.zeros_like(self.parameters)
+        self.partial = np.zeros_like(self.parameters) if batch_size > CHUNK_ROWS else None
+        self.velocity = np.zeros(layout.n_parameters if momentum else 0, dtype)
+
+    def load(self, parameters: np.ndarray, saturation: float) -> None:
+        """Copy the parameters (P,) in, brought inside the saturation limit."""
+        np.clip(parameters, -saturation, saturation, out=self.parameters)
+
+    def store(self, parameters: np.ndarray) -> None:
+        """Copy the working parameters out to `parameters` (P,)."""
+        parameters[:] = self.parameters
+
+    def is_finite(self) -> bool:
+        """Whether no working parameter is NaN or infinite."""
+        return bool(np.isfinite(self.parameters).all())
+
+
+def loss_and_gradient(
+    layout: Layout, parameters: np.ndarray, x: np.ndarray, y: np.ndarray, loss: Loss, scale: float, threads: int
+) -> tuple[float, np.ndarray]:
+    """The rows' summed loss times `scale`, and its gradient (P,).  x (N, I), y (N, O) or (N,) class labels."""
+    work = Workspace(layout, parameters.dtype, len(x), False, threads)
+    work.load(parameters, np.inf)
+    total = _batch_gradient(work, x, y, np.arange(len(x)), loss, scale)
+    return scale * total, work.gradient
+
+
+def train_epoch(
+    work: Workspace,
+    x: np.ndarray,
+    y: np.ndarray,
+    order: np.ndarray,
+    loss: Loss,
+    rule: Rule,
+    mean: bool,
+    tick: Callable[[int], None] | None,
+) -> float:
+    """Train once on the rows `order` of x and y, batch after batch, and return the sum of the rows' losses.
+
+    Each batch's loss is that before its update.  `tick(rows_done)` is called every 0.05 s; what it raises, and Ctrl-C,
+    ends the epoch with the working parameters as of a completed update.
+    """
+    total, last = 0.0, time.monotonic()
+    for start in range(0, len(order), work.batch_size):
+        rows = order[start : start + work.batch_size]
+        total += _batch_gradient(work, x, y, rows, loss, 1 / len(rows) if mean else 1.0)
+        stepped = saturated_update(work.parameters, work.velocity, work.gradient, rule)
+        # The old parameters' memory takes the next gradient; an interrupt before this line leaves the old parameters.
+        work.parameters, work.gradient = stepped, work.parameters
+        if tick is not None and time.monotonic() - last >= TICK_SECONDS:
+            tick(start + len(rows))
+            last = time.monotonic()
+    return total
+
+
+def _batch_gradient(
+    work: Workspace, x: np.ndarray, y: np.ndarray, rows: np.ndarray, loss: Loss, scale: float
+) -> float:
+    """Put the gradient of the batch `rows` into work.gradient, chunk by chunk, and return the sum of the rows' losses."""
+    layout, total = work.layout, 0.0
+    for start in range(0, len(rows), CHUNK_ROWS):
+        chunk = rows[start : start + CHUNK_ROWS]
+        layers = forward(layout, work.parameters, x[chunk])
+        row_losses, g = output_delta(layers[-1], y[chunk], loss, layout.activations[-1], scale)
+        deltas = backward(layout, work.parameters, layers, g)
+        if start == 0:
+            gradient(layout, layers, deltas, work.gradient)
+        else:
+            assert work.partial is not None
+            work.gradient += gradient(layout, layers, deltas, work.partial)
+        total += float(row_losses.sum())
+    return total

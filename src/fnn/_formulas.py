@@ -1,0 +1,164 @@
+"""Activations and losses: formula, domain, derivative and source, in one place.
+
+The integer codes are what the compiled kernels branch on; `_backprop.pyx` names the same numbers.  Equation numbers refer
+to docs/backprop.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import TypeVar
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation function phi, applied to a layer's pre-activation z.
+
+    Attributes
+    ----------
+    name : str
+        Name by which it is chosen.
+    code : int
+        Number by which the compiled kernels know it.
+    formula, derivative, domain, source : str
+        What it computes; its derivative, written with the activation v = phi(z); the values v takes; where it comes from.
+    slope : float
+        Slope below zero.  Only leaky_relu has one that may be set.
+    """
+
+    name: str
+    code: int
+    formula: str
+    derivative: str
+    domain: str
+    source: str
+    slope: float = 0.0
+
+    def with_slope(self, slope: float) -> Activation:
+        """Return the same activation with another slope below zero (leaky_relu only; finite and >= 0)."""
+        if self.name != "leaky_relu":
+            raise ValueError(f"slope: only leaky_relu has a slope, got slope={slope!r} for {self.name}")
+        if not (isinstance(slope, int | float | np.integer | np.floating) and math.isfinite(slope) and slope >= 0):
+            raise ValueError(f"slope: expected a finite number >= 0, got {slope!r}")
+        return replace(self, slope=float(slope))
+
+
+IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, SOFTMAX = range(6)
+
+identity = Activation("identity", IDENTITY, "z", "1", "all reals", "a linear layer")
+relu = Activation(
+    "relu", RELU, "0 if z < 0 else z", "1 if v > 0 else 0", "[0, inf)", "Nair and Hinton 2010; derivative 0 at z = 0"
+)
+leaky_relu = Activation(
+    "leaky_relu",
+    LEAKY_RELU,
+    "slope * z if z < 0 else z",
+    "1 if v > 0 else slope",
+    "all reals (slope > 0)",
+    "Maas, Hannun and Ng 2013; derivative `slope` at z = 0",
+    slope=0.01,
+)
+tanh = Activation("tanh", TANH, "tanh(z)", "1 - v**2", "(-1, 1)", "LeCun et al., Efficient BackProp, 1998")
+sigmoid = Activation("sigmoid", SIGMOID, "1 / (1 + exp(-z))", "v * (1 - v)", "(0, 1)", "Rumelhart et al. 1986")
+softmax = Activation(
+    "softmax",
+    SOFTMAX,
+    "exp(z_j) / sum_k exp(z_k)",
+    "v_j * (1[j=k] - v_k); only the combination with cross_entropy, softmax(z) - y, is used",
+    "(0, 1), a row sums to 1",
+    "Bridle 1990; the row's maximum is subtracted before exp",
+)
+
+ACTIVATIONS: dict[str, Activation] = {a.name: a for a in (identity, relu, leaky_relu, tanh, sigmoid, softmax)}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of one row, as a function of the output layer's pre-activation z (O,) and the target y (O,).
+
+    Attributes
+    ----------
+    name : str
+        Name by which it is chosen.
+    code : int
+        Number by which the compiled kernels know it.
+    formula, derivative, domain, source : str
+        What it computes; its derivative by z; the targets it accepts; where it comes from.
+    outputs : tuple of str
+        Output activations it goes with.
+    metric : str
+        Validation metric reported unless another is asked for.
+    """
+
+    name: str
+    code: int
+    formula: str
+    derivative: str
+    domain: str
+    source: str
+    outputs: tuple[str, ...]
+    metric: str
+
+
+SQUARED_ERROR, CROSS_ENTROPY, BINARY_CROSS_ENTROPY = range(3)
+
+squared_error = Loss(
+    "squared_error",
+    SQUARED_ERROR,
+    "sum_j (v_j - y_j)**2",
+    "2 (v_j - y_j) phi'(z_j)",
+    "all reals",
+    "the article's loss: summed over the outputs, neither halved nor averaged",
+    ("identity", "relu", "leaky_relu", "tanh", "sigmoid"),
+    "r2",
+)
+cross_entropy = Loss(
+    "cross_entropy",
+    CROSS_ENTROPY,
+    "log(sum_k exp(z_k)) sum_j y_j - sum_j y_j z_j",
+    "softmax(z)_j sum_k y_k - y_j",
+    "class labels 0 .. O-1, or rows with entries >= 0 (a row of probabilities sums to 1)",
+    "-sum_j y_j log softmax(z)_j, written without the logarithm of a rounded probability",
+    ("softmax",),
+    "accuracy",
+)
+binary_cross_entropy = Loss(
+    "binary_cross_entropy",
+    BINARY_CROSS_ENTROPY,
+    "sum_j max(z_j, 0) - z_j y_j + log(1 + exp(-|z_j|))",
+    "sigmoid(z_j) - y_j",
+    "[0, 1]",
+    "-y log v - (1 - y) log(1 - v) with v = sigmoid(z), written so that neither logarithm overflows",
+    ("sigmoid",),
+    "accuracy",
+)
+
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in (squared_error, cross_entropy, binary_cross_entropy)}
+
+activations = SimpleNamespace(**ACTIVATIONS)
+losses = SimpleNamespace(**LOSSES)
+
+
+_Formula = TypeVar("_Formula", Activation, Loss)
+
+
+def find_activation(activation: str | Activation, argument: str) -> Activation:
+    """Return an activation given itself or its name; the error names the `argument` it came from."""
+    return _find(activation, Activation, ACTIVATIONS, argument)
+
+
+def find_loss(loss: str | Loss) -> Loss:
+    """Return a loss given itself or its name."""
+    return _find(loss, Loss, LOSSES, "loss")
+
+
+def _find(wanted: object, kind: type[_Formula], known: dict[str, _Formula], argument: str) -> _Formula:
+    if isinstance(wanted, kind):
+        return wanted
+    if isinstance(wanted, str) and wanted in known:
+        return known[wanted]
+    raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {wanted!r}")
