@@ -1,0 +1,1004 @@
+# cython: language_level=3, boundscheck=False, initializedcheck=False, cdivision=True
+# cython: freethreading_compatible=True, binding=True, embedsignature=True
+"""The backward sweep, compiled.  `_backprop_numpy.py` holds the same functions in the same order; read them side by side.
+
+A. The only kernel source: setup.py builds it once per instruction set, for float and double.  What Cython cannot express,
+   the tiles that live in vector registers, is in `_simd.h`; the loops over layers, batches and tiles are here.
+B. A `Workspace` holds one working copy of the parameters and all scratch, in one block of memory.  Every matrix in it is
+   stored in panels (`_simd.h`, C), so that a tile that one product writes is a tile that the next one reads.
+C. A step: each thread takes its own rows of the batch forward, to the loss and backward without waiting for anybody;
+   then, after a barrier, its own tiles of every layer's gradient, which become the saturated update while they are still
+   in registers.  One thread alone updates each layer as soon as its back-propagated sum is done, while it is in cache.
+D. No number's sum is split between threads, so any number of them gives the same bits.
+
+Equation numbers refer to docs/backprop.md.  Shape letters: B rows of a batch, I fan-in, O fan-out, L layers, P parameters,
+N rows of the data set; R rows that a panel has room for.
+"""
+
+import threading
+
+import numpy as np
+
+from fnn._layout import Layout
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport INFINITY, exp, fabs, log1p
+from libc.stdint cimport int32_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+ctypedef fused real:
+    float
+    double
+
+cdef extern from "_simd.h" nogil:
+    const int FNN_ROWS
+    const int FNN_IDENTITY, FNN_RELU, FNN_SIGMOID, FNN_SOFTMAX
+    const int FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV
+    ctypedef struct fnn_rule:
+        double rate, momentum, saturation
+        int kind
+    # Macros that choose the float or the double kernel by the pointer's type, hence `void *`.
+    Py_ssize_t lanes(void *)
+    void activate_values(void *out, const void *z, Py_ssize_t n, int code, double slope)
+    void factor_values(void *out, const void *d, const void *v, Py_ssize_t n, int code, double slope)
+    double softmax_row(void *row, Py_ssize_t n)
+    void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel, Py_ssize_t inner,
+                      const void *w, const void *bias, bint finish, int code, double slope)
+    void backward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *g, Py_ssize_t g_panel, Py_ssize_t inner,
+                       const void *wt, bint first, bint finish, const void *activation, int code, double slope)
+    void gradient_tile(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *a, const void *g,
+                       Py_ssize_t batch, const fnn_rule *rule)
+    void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
+    void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
+    void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
+    void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u, const int32_t *index,
+                        Py_ssize_t count, int code, double slope)
+    void online_backward(void *w, Py_ssize_t inputs, Py_ssize_t outputs, const void *u, const int32_t *index,
+                         Py_ssize_t count, const void *g, double rate, double limit, void *delta)
+
+cdef extern from * nogil:
+    """
+    /* A barrier that spins, for threads that meet every few microseconds; it yields when a thread was put off its core. */
+    typedef struct { int arrived, phase, go; } fnn_meeting;
+    #if defined(__GNUC__)
+    #include <sched.h>
+    #include <time.h>
+    #define FNN_MOST_THREADS 1024
+    static void fnn_relax(int tries) {
+    #if defined(__x86_64__)
+        if (tries < 4096) { __builtin_ia32_pause(); return; }
+    #else
+        if (tries < 4096) return;
+    #endif
+        sched_yield();
+    }
+    static void fnn_meet(fnn_meeting *m, int threads) {
+        int phase = __atomic_load_n(&m->phase, __ATOMIC_RELAXED);
+        if (threads == 1) return;
+        if (__atomic_add_fetch(&m->arrived, 1, __ATOMIC_ACQ_REL) == threads) {
+            m->arrived = 0;
+            __atomic_store_n(&m->phase, phase + 1, __ATOMIC_RELEASE);
+            return;
+        }
+        for (int tries = 0; __atomic_load_n(&m->phase, __ATOMIC_ACQUIRE) == phase; tries += tries < 8192) fnn_relax(tries);
+    }
+    static void fnn_open(fnn_meeting *m) { __atomic_store_n(&m->go, 1, __ATOMIC_RELEASE); }
+    static void fnn_wait_until_open(fnn_meeting *m) {
+        for (int tries = 0; !__atomic_load_n(&m->go, __ATOMIC_ACQUIRE); tries += tries < 8192) fnn_relax(tries);
+    }
+    static double fnn_seconds(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return t.tv_sec + 1e-9 * t.tv_nsec;
+    }
+    #else /* one thread */
+    #include <time.h>
+    #define FNN_MOST_THREADS 1
+    static void fnn_meet(fnn_meeting *m, int threads) { (void)m; (void)threads; }
+    static void fnn_open(fnn_meeting *m) { m->go = 1; }
+    static void fnn_wait_until_open(fnn_meeting *m) { (void)m; }
+    static double fnn_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
+    #endif
+    """
+    ctypedef struct fnn_meeting:
+        pass
+    const int FNN_MOST_THREADS
+    void fnn_meet(fnn_meeting *meeting, int threads)
+    void fnn_open(fnn_meeting *meeting)
+    void fnn_wait_until_open(fnn_meeting *meeting)
+    double fnn_seconds()
+
+cdef enum:  # as in _formulas.py
+    SQUARED_ERROR
+    CROSS_ENTROPY
+    BINARY_CROSS_ENTROPY
+
+cdef enum:
+    CHUNK_ROWS = 256  # rows taken through the sweep at once: their panels stay in cache, memory stays bounded
+    INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
+
+cdef double TICK_SECONDS = 0.05
+cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much as a few thousand operations
+cdef double OPERATIONS_PER_THREAD = 5e5  # measured: two barriers cost less than half of this work saves
+
+
+cdef struct Layer:
+    Py_ssize_t inputs, outputs  # I, O
+    int code  # activation
+    double slope
+    Py_ssize_t weights  # offset in the parameters, the velocity and the gradient: panels of I + 1 rows
+    Py_ssize_t transposed  # offset in the arena: W^T in panels of O rows
+    Py_ssize_t u, v, g  # offsets in the arena: the layer's input, its output, its delta, in panels of R rows
+    Py_ssize_t index  # offset in the index list of its inputs (online)
+
+
+cdef struct Plan:
+    Py_ssize_t n_layers, rows, lanes  # L, R and the numbers in a vector
+    Py_ssize_t n_padded  # P with the padding of the panels
+    Py_ssize_t velocity, gradient  # offsets in the arena; the parameters are at 0; 0 where there is none
+    Py_ssize_t row_buffers, row_buffer  # offset in the arena of each thread's three rows of outputs, and a row's length
+    Layer *layers
+    int32_t *index
+
+
+cdef struct Job:
+    const void *x
+    const void *y
+    const Py_ssize_t *labels  # class labels, or NULL where y holds rows
+    const Py_ssize_t *order
+    Py_ssize_t n_rows, batch_size
+    int loss
+    bint mean, train
+    double scale  # of the loss, where not the mean over each batch
+    fnn_rule rule
+    double *row_losses  # of the chunk
+    double total
+    int threads
+    bint stop
+    fnn_meeting meeting
+    double operations, last_tick, operations_left  # of one row; when the clock was last looked at
+    void *tick
+    void *errors
+
+
+# ---- Where things lie ----------------------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t padded(Py_ssize_t n, Py_ssize_t vector) noexcept nogil:
+    return (n + vector - 1) // vector * vector
+
+
+cdef inline Py_ssize_t vectors(Py_ssize_t columns, Py_ssize_t vector) noexcept nogil:
+    """Vectors in a weight panel that starts `columns` before the matrix's end."""
+    return 1 if columns <= vector else 2
+
+
+cdef inline Py_ssize_t pieces(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """Pieces of at most `size` that n divides into: panels of columns, tiles of rows, batches of samples."""
+    return (n + size - 1) // size
+
+
+cdef void rows_to_panels(real *panels, Py_ssize_t room, Py_ssize_t row, const real *source, Py_ssize_t columns) noexcept nogil:
+    """Write one row of a matrix into row `row` of its panels of `room` rows."""
+    cdef Py_ssize_t panel = 2 * lanes(panels), j
+    panels += row * panel
+    for j in range(columns // panel):
+        memcpy(panels, source, <size_t>(2 * lanes(panels)) * sizeof(real))
+        panels += room * panel
+        source += panel
+    if columns % panel:
+        memcpy(panels, source, <size_t>(columns % panel) * sizeof(real))
+
+
+cdef void panels_to_row(real *target, const real *panels, Py_ssize_t room, Py_ssize_t row, Py_ssize_t columns) noexcept nogil:
+    """Read row `row` of a matrix from its panels of `room` rows."""
+    cdef Py_ssize_t panel = 2 * lanes(target), j
+    panels += row * panel
+    for j in range(pieces(columns, panel)):
+        memcpy(target, panels, <size_t>min(panel, columns - j * panel) * sizeof(real))
+        panels += room * panel
+        target += panel
+
+
+cdef void copy_parameters(real *flat, real *arena, const Plan *plan, bint into, double limit) noexcept nogil:
+    """Copy the flat vector (P,) into weight panels, brought inside the limit (`into`), or back."""
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, i, o, j, p, width
+    cdef Layer *layer
+    cdef real *inside
+    cdef real most = <real>limit
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        for p in range(pieces(layer.outputs, panel)):
+            o = p * panel
+            width = vector * vectors(layer.outputs - o, vector)
+            for i in range(layer.inputs + 1):
+                inside = arena + layer.weights + o * (layer.inputs + 1) + i * width
+                for j in range(min(panel, layer.outputs - o)):
+                    if not into:
+                        flat[i * layer.outputs + o + j] = inside[j]
+                    elif flat[i * layer.outputs + o + j] > most:
+                        inside[j] = most
+                    elif flat[i * layer.outputs + o + j] < -most:
+                        inside[j] = -most
+                    else:
+                        inside[j] = flat[i * layer.outputs + o + j]
+        flat += (layer.inputs + 1) * layer.outputs
+
+
+cdef void transpose_unit(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t i, Py_ssize_t o) noexcept nogil:
+    """Refresh W^T from the panels of W for the inputs of panel i and the outputs of panel o."""
+    cdef Py_ssize_t vector = plan.lanes, a, b, p, q
+    cdef Py_ssize_t width = vector * vectors(layer.outputs - o, vector), t_width = vector * vectors(layer.inputs - i, vector)
+    cdef real *w = arena + layer.weights + o * (layer.inputs + 1) + i * width
+    cdef real *wt = arena + layer.transposed + i * padded(layer.outputs, vector) + o * t_width
+    for p in range(pieces(width, vector)):
+        b = p * vector
+        for q in range(pieces(t_width, vector)):
+            a = q * vector
+            transpose_block(wt + b * t_width + a, t_width, w + a * width + b, width, min(vector, layer.inputs - i - a))
+
+
+cdef void transpose_share(real *arena, const Plan *plan, int thread, int threads) noexcept nogil:
+    """Refresh this thread's share of every W^T."""
+    cdef Py_ssize_t panel = 2 * plan.lanes, l, unit, inner_panels, units
+    for l in range(1, plan.n_layers):
+        inner_panels = pieces(plan.layers[l].inputs, panel)
+        units = inner_panels * pieces(plan.layers[l].outputs, panel)
+        for unit in range(units * thread // threads, units * (thread + 1) // threads):
+            transpose_unit(arena, plan, &plan.layers[l], unit % inner_panels * panel, unit // inner_panels * panel)
+
+
+# ---- The sweep, for a thread's rows [begin, end) of the chunk or its share of the tiles ----------------------------------
+
+cdef void forward_rows(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z."""
+    cdef const Layer *layer = &plan.layers[l]
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.rows * panel, vecs, k, o, r, rows = end - begin
+    cdef Py_ssize_t slab, p, tile, tiles = pieces(rows, FNN_ROWS)
+    cdef int code = FNN_IDENTITY if l == plan.n_layers - 1 else layer.code
+    cdef real *w
+    cdef real *bias
+    for slab in range(pieces(layer.inputs, INNER)):
+        k = slab * INNER
+        for p in range(pieces(layer.outputs, panel)):
+            o = p * panel
+            vecs = vectors(layer.outputs - o, vector)
+            w = arena + layer.weights + o * (layer.inputs + 1)
+            bias = w + layer.inputs * vecs * vector if k == 0 else NULL
+            for tile in range(tiles):
+                r = begin + rows * tile // tiles
+                forward_tile(
+                    arena + layer.v + o * plan.rows + r * panel, begin + rows * (tile + 1) // tiles - r, vecs,
+                    arena + layer.u + k * plan.rows + r * panel, room, min(INNER, layer.inputs - k),
+                    w + k * vecs * vector, bias, k + INNER >= layer.inputs, code, layer.slope)
+
+
+cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, real *v, Py_ssize_t n, int loss,
+                       const Layer *layer, double scale) noexcept nogil:
+    """Eq. 4 for one row of n outputs: g = scale * dloss/dz, and the row's loss.  v has room for n, padded."""
+    cdef Py_ssize_t j, vector = lanes(g)
+    cdef double row_loss = 0, total = 1, z_j
+    cdef real error, scale_ = <real>scale
+    if loss == SQUARED_ERROR:
+        activate_values(v, z, n, layer.code, layer.slope)
+        for j in range(n):
+            error = v[j] - y[j]
+            row_loss += <double>error * error
+            g[j] = 2 * error
+        if layer.code != FNN_IDENTITY:
+            factor_values(g, g, v, n, layer.code, layer.slope)
+        for j in range(n):
+            g[j] = g[j] * scale_
+    elif loss == BINARY_CROSS_ENTROPY:
+        activate_values(v, z, n, FNN_SIGMOID, 0)
+        for j in range(n):
+            z_j = z[j]
+            row_loss += (z_j if z_j > 0 or z_j != z_j else 0.0) - z_j * y[j] + log1p(exp(-fabs(z_j)))
+            g[j] = scale_ * (v[j] - y[j])
+    else:
+        memcpy(v, z, <size_t>n * sizeof(real))
+        for j in range(n, padded(n, vector)):
+            v[j] = -INFINITY
+        row_loss = softmax_row(v, padded(n, vector))
+        if y is NULL:
+            v[label] = v[label] - 1
+            row_loss -= z[label]
+            for j in range(n):
+                g[j] = scale_ * v[j]
+        else:
+            total = 0
+            for j in range(n):
+                total += y[j]
+            row_loss *= total
+            for j in range(n):
+                row_loss -= <double>z[j] * y[j]
+                g[j] = scale_ * (v[j] * <real>total - y[j])
+    return row_loss
+
+
+cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order, double scale,
+                            Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Eq. 4: the rows' losses and the output layer's g."""
+    cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
+    cdef Py_ssize_t r, n = layer.outputs, label = -1
+    cdef real *z = arena + plan.row_buffers + thread * 3 * plan.row_buffer
+    cdef real *v = z + plan.row_buffer
+    cdef real *g = v + plan.row_buffer
+    cdef const real *y = NULL
+    for r in range(begin, end):
+        if job.labels is not NULL:
+            label = job.labels[order[r]]
+        else:
+            y = <const real *>job.y + order[r] * n
+        panels_to_row(z, arena + layer.v, plan.rows, r, n)
+        job.row_losses[r] = output_row(g, z, y, label, v, n, job.loss, layer, scale)
+        rows_to_panels(arena + layer.g, plan.rows, r, g, n)
+
+
+cdef void backward_rows(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Eq. 5 and 6 from layer l to the layer below: g_below = (g W^T) * phi'."""
+    cdef const Layer *layer = &plan.layers[l]
+    cdef const Layer *below = &plan.layers[l - 1]
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.rows * panel, vecs, k, i, r, rows = end - begin
+    cdef Py_ssize_t slab, p, tile, tiles = pieces(rows, FNN_ROWS)
+    cdef real *wt
+    for slab in range(pieces(layer.outputs, INNER)):
+        k = slab * INNER
+        for p in range(pieces(layer.inputs, panel)):
+            i = p * panel
+            vecs = vectors(layer.inputs - i, vector)
+            wt = arena + layer.transposed + i * padded(layer.outputs, vector) + k * vecs * vector
+            for tile in range(tiles):
+                r = begin + rows * tile // tiles
+                backward_tile(
+                    arena + below.g + i * plan.rows + r * panel, begin + rows * (tile + 1) // tiles - r, vecs,
+                    arena + layer.g + k * plan.rows + r * panel, room, min(INNER, layer.outputs - k), wt,
+                    k == 0, k + INNER >= layer.outputs, arena + layer.u + i * plan.rows + r * panel,
+                    below.code, below.slope)
+
+
+cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t rows, const fnn_rule *rule, int thread,
+                         int threads) noexcept nogil:
+    """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the chunk's rows, and what `rule` makes of it."""
+    cdef const Layer *layer = &plan.layers[l]
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, tile, r, unit, height, tiles, at
+    cdef Py_ssize_t inner_panels = pieces(layer.inputs, panel)
+    cdef Py_ssize_t units = inner_panels * (pieces(layer.outputs, panel))
+    cdef bint updates = rule.kind != FNN_STORE and rule.kind != FNN_ADD
+    cdef real *state = arena + (plan.velocity if updates else plan.gradient)  # plain SGD has none and touches none
+    cdef real *g
+    for unit in range(units * thread // threads, units * (thread + 1) // threads):
+        i = unit % inner_panels * panel
+        o = unit // inner_panels * panel
+        vecs = vectors(layer.outputs - o, vector)
+        g = arena + layer.g + o * plan.rows
+        height = min(panel, layer.inputs - i)
+        tiles = pieces(height, FNN_ROWS)
+        for tile in range(tiles):
+            r = height * tile // tiles
+            at = layer.weights + o * (layer.inputs + 1) + (i + r) * vecs * vector
+            gradient_tile(arena + at, state + at, height * (tile + 1) // tiles - r, vecs,
+                          arena + layer.u + i * plan.rows + r, g, rows, rule)
+        if i == 0:
+            at = layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
+            bias_tile(arena + at, state + at, vecs, g, rows, rule)
+        if updates and l > 0:
+            transpose_unit(arena, plan, layer, i, o)
+
+
+cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, int thread, int threads) noexcept nogil:
+    """Eq. 8 and 9 for this thread's share of the parameters, from the gradient of several chunks."""
+    cdef Py_ssize_t vector = plan.lanes, count = plan.n_padded // vector
+    cdef Py_ssize_t begin = count * thread // threads * vector, end = count * (thread + 1) // threads * vector
+    update_values(arena + begin, arena + plan.velocity + begin, arena + plan.gradient + begin, end - begin, rule)
+
+
+# ---- Steps and epochs ----------------------------------------------------------------------------------------------------
+
+cdef bint poll(Job *job, Py_ssize_t rows_done) noexcept with gil:
+    """Let Python handle signals and call the tick; True if either raised, which ends the epoch."""
+    try:
+        PyErr_CheckSignals()
+        if job.tick is not NULL:
+            (<object>job.tick)(rows_done)
+    except BaseException as error:
+        (<list>job.errors).append(error)
+        return True
+    return False
+
+
+cdef inline void look_at_clock(Job *job, Py_ssize_t rows_done, double operations) noexcept nogil:
+    """Count operations; poll when the clock says so."""
+    cdef double now
+    job.operations_left -= operations
+    if job.operations_left <= 0:
+        job.operations_left = OPERATIONS_BETWEEN_CLOCKS
+        now = fnn_seconds()
+        if now - job.last_tick >= TICK_SECONDS:
+            job.last_tick = now
+            job.stop = poll(job, rows_done)
+
+
+cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, Py_ssize_t start, Py_ssize_t rows, double scale,
+                     int kind) noexcept nogil:
+    """One chunk of a batch through the sweep, as one of the team's threads; False if training is to stop before it."""
+    cdef const Py_ssize_t *order = job.order + start
+    cdef int threads = job.threads
+    cdef Py_ssize_t begin = rows * thread // threads, end = rows * (thread + 1) // threads, r, l
+    cdef Py_ssize_t width = plan.layers[0].inputs
+    cdef fnn_rule rule = job.rule
+    rule.kind = kind
+    for r in range(begin, end):
+        rows_to_panels(arena + plan.layers[0].u, plan.rows, r, <const real *>job.x + order[r] * width, width)
+    if begin < end:
+        for l in range(plan.n_layers):
+            forward_rows(arena, plan, l, begin, end)
+        output_delta_rows(arena, plan, job, thread, order, scale, begin, end)
+    if thread == 0:
+        look_at_clock(job, start, rows * job.operations)
+    if threads == 1:
+        if job.stop:
+            return False
+        for l in range(plan.n_layers - 1, -1, -1):
+            if l > 0:
+                backward_rows(arena, plan, l, begin, end)
+            gradient_share(arena, plan, l, rows, &rule, 0, 1)
+    else:
+        if begin < end:
+            for l in range(plan.n_layers - 1, 0, -1):
+                backward_rows(arena, plan, l, begin, end)
+        fnn_meet(&job.meeting, threads)
+        if job.stop:  # thread 0 writes it only between the second barrier and the first, so all read the same
+            return False
+        for l in range(plan.n_layers):
+            gradient_share(arena, plan, l, rows, &rule, thread, threads)
+    if thread == 0:
+        for r in range(rows):
+            job.total += job.row_losses[r]
+    fnn_meet(&job.meeting, threads)
+    return True
+
+
+cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
+    """All batches, as one of the team's threads."""
+    cdef Py_ssize_t batch, start, piece, chunk, count
+    cdef double scale
+    cdef bint whole
+    for batch in range(pieces(job.n_rows, job.batch_size)):
+        start = batch * job.batch_size
+        count = min(job.batch_size, job.n_rows - start)
+        scale = 1.0 / count if job.mean else job.scale
+        whole = job.train and count <= plan.rows
+        for piece in range(pieces(count, plan.rows)):
+            chunk = piece * plan.rows
+            if not chunk_step(arena, plan, job, thread, start + chunk, min(plan.rows, count - chunk), scale,
+                              job.rule.kind if whole else FNN_STORE if chunk == 0 else FNN_ADD):
+                return
+        if job.train and not whole:
+            update_share(arena, plan, &job.rule, thread, job.threads)
+            fnn_meet(&job.meeting, job.threads)
+            transpose_share(arena, plan, thread, job.threads)
+            fnn_meet(&job.meeting, job.threads)
+
+
+cdef Py_ssize_t list_nonzero(int32_t *index, const real *u, Py_ssize_t n) noexcept nogil:
+    """List where u is not zero, without a branch to mispredict; NaN is not zero."""
+    cdef Py_ssize_t count = 0, i
+    for i in range(n):
+        index[count] = <int32_t>i
+        count += u[i] != 0
+    return count
+
+
+cdef void online_row(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py_ssize_t *counts) noexcept nogil:
+    """One sample forward and backward, every weight moved at once.  A zero input touches no weight; a ReLU that is off
+    contributes nothing forward and receives nothing backward (docs/backprop.md, online training)."""
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, p, o, vecs, n_layers = plan.n_layers, n
+    cdef const Layer *layer
+    cdef const real *u
+    cdef real *w
+    cdef real *g
+    cdef real *below
+    cdef const Py_ssize_t *order = &row
+    u = <const real *>job.x + row * plan.layers[0].inputs
+    for l in range(n_layers):
+        layer = &plan.layers[l]
+        if l == 0 or plan.layers[l - 1].code == FNN_RELU:
+            counts[l] = list_nonzero(plan.index + layer.index, u, layer.inputs)
+        for p in range(pieces(layer.outputs, panel)):
+            o = p * panel
+            vecs = vectors(layer.outputs - o, vector)
+            w = arena + layer.weights + o * (layer.inputs + 1)
+            online_forward(arena + layer.v + o, vecs, w, w + layer.inputs * vecs * vector, u, plan.index + layer.index,
+                           counts[l], FNN_IDENTITY if l == n_layers - 1 else layer.code, layer.slope)
+        u = arena + layer.v
+    output_delta_rows(arena, plan, job, 0, order, 1.0 if job.mean else job.scale, 0, 1)
+    job.total += job.row_losses[0]
+    for l in range(n_layers - 1, -1, -1):
+        layer = &plan.layers[l]
+        g = arena + layer.g
+        if l == 0:
+            online_backward(arena + layer.weights, layer.inputs, layer.outputs,
+                            <const real *>job.x + row * layer.inputs, plan.index + layer.index, counts[0], g,
+                            job.rule.rate, job.rule.saturation, <real *>NULL)
+        else:
+            below = arena + plan.layers[l - 1].g
+            n = padded(layer.inputs, vector)
+            memset(below, 0, <size_t>n * sizeof(real))
+            online_backward(arena + layer.weights, layer.inputs, layer.outputs, arena + layer.u,
+                            plan.index + layer.index, counts[l], g, job.rule.rate, job.rule.saturation, below)
+            factor_values(below, below, arena + layer.u, n, plan.layers[l - 1].code, plan.layers[l - 1].slope)
+        for p in range(pieces(layer.outputs, panel)):
+            o = p * panel
+            vecs = vectors(layer.outputs - o, vector)
+            w = arena + layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
+            bias_tile(w, w, vecs, g + o, 1, &job.rule)
+
+
+cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *counts) noexcept nogil:
+    """Every sample in order."""
+    cdef Py_ssize_t r, l
+    for l in range(plan.n_layers):
+        counts[l] = plan.layers[l].inputs
+    for r in range(job.n_rows):
+        online_row(arena, plan, job, job.order[r], counts)
+        look_at_clock(job, r + 1, job.operations)
+        if job.stop:
+            return
+
+
+# ---- The functions of _backprop_numpy.py, in its order -------------------------------------------------------------------
+
+cdef void _activate(real[::1] out, real[::1] z, Py_ssize_t width, int code, double slope):
+    cdef Py_ssize_t r, vector = lanes(&z[0]), n = z.shape[0]
+    cdef real[::1] row
+    if code != FNN_SOFTMAX:
+        activate_values(&out[0], &z[0], n, code, slope)
+        return
+    row = np.empty(padded(width, vector), np.asarray(z).dtype)
+    for r in range(0, n, width):
+        row[:width] = z[r:r + width]
+        row[width:] = -INFINITY
+        softmax_row(&row[0], row.shape[0])
+        out[r:r + width] = row[:width]
+
+
+def activate(z, activation):
+    """Eq. 2: v = phi(z), shape (B, O) in, a new array (B, O) out."""
+    source = np.ascontiguousarray(z)
+    out = np.empty_like(source)
+    if source.dtype == np.float32:
+        _activate[float](out.reshape(-1), source.reshape(-1), z.shape[-1], activation.code, activation.slope)
+    else:
+        _activate[double](out.reshape(-1), source.reshape(-1), z.shape[-1], activation.code, activation.slope)
+    return out
+
+
+cdef void _derivative_factor(real[::1] out, real[::1] v, int code, double slope):
+    factor_values(&out[0], &out[0], &v[0], v.shape[0], code, slope)
+
+
+def derivative_factor(v, activation):
+    """Eq. 3: phi'(z) written with the activation v = phi(z), shape (B, O) in and out."""
+    source = np.ascontiguousarray(v)
+    out = np.ones_like(source)
+    if source.dtype == np.float32:
+        _derivative_factor[float](out.reshape(-1), source.reshape(-1), activation.code, activation.slope)
+    else:
+        _derivative_factor[double](out.reshape(-1), source.reshape(-1), activation.code, activation.slope)
+    return out
+
+
+def forward(layout, parameters, x):
+    """Eq. 1 and 2 for every layer: [x, v_1, ..., v_(L-1), z_L].
+
+    The last entry is the output layer's pre-activation, from which both the output and the loss are computed.
+    """
+    work = Workspace(layout, parameters.dtype, len(x), False, 1)
+    work.load(parameters, INFINITY)
+    layers = [np.ascontiguousarray(x)] + [np.empty((len(x), width), parameters.dtype) for width in layout.sizes[1:]]
+    for start in range(0, len(x), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        work.put("u", 0, layers[0][rows])
+        work.forward(len(layers[0][rows]))
+        for l in range(layout.n_layers):
+            work.take("v", l, layers[l + 1][rows])
+    return layers
+
+
+cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, const Py_ssize_t[::1] labels, real[:, ::1] g,
+                        double[::1] row_losses, int loss, double scale):
+    cdef Py_ssize_t r, n = z.shape[1]
+    cdef real[::1] v = np.empty(padded(n, lanes(&z[0, 0])), np.asarray(z).dtype)
+    for r in range(z.shape[0]):
+        row_losses[r] = output_row(&g[r, 0], &z[r, 0], NULL if y is None else &y[r, 0], -1 if y is not None else labels[r],
+                                   &v[0], n, loss, &work.plan.layers[work.plan.n_layers - 1], scale)
+
+
+def output_delta(z, y, loss, activation, scale):
+    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O).
+
+    `y` has shape (B, O), or (B,) of integers for cross_entropy with class labels.
+    """
+    work = Workspace(Layout((1, z.shape[1]), (activation,)), z.dtype, 1, False, 1)
+    z = np.ascontiguousarray(z)
+    g = np.empty_like(z)
+    row_losses = np.empty(len(z))
+    rows, labels = (None, y) if y.ndim == 1 else (np.ascontiguousarray(y), None)
+    if z.dtype == np.float32:
+        _output_delta[float](work, z, rows, labels, g, row_losses, loss.code, scale)
+    else:
+        _output_delta[double](work, z, rows, labels, g, row_losses, loss.code, scale)
+    return row_losses, g
+
+
+def backward(layout, parameters, layers, g):
+    """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update."""
+    work = Workspace(layout, parameters.dtype, len(g), False, 1)
+    work.load(parameters, INFINITY)
+    deltas = [np.empty((len(g), width), parameters.dtype) for width in layout.sizes[1:-1]] + [np.ascontiguousarray(g)]
+    for start in range(0, len(g), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        work.put("g", layout.n_layers - 1, deltas[-1][rows])
+        for l in range(layout.n_layers):
+            work.put("u", l, layers[l][rows])
+        work.backward(len(deltas[-1][rows]))
+        for l in range(layout.n_layers - 1):
+            work.take("g", l, deltas[l][rows])
+    return deltas
+
+
+def gradient(layout, layers, deltas, out):
+    """Eq. 7: the gradient (P,), every weight's `sum_b u[b, i] g[b, o]` and every bias's `sum_b g[b, o]`, in `out`."""
+    work = Workspace(layout, out.dtype, len(layers[0]), False, 1, keep_gradient=True)
+    for start in range(0, len(layers[0]), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        for l in range(layout.n_layers):
+            work.put("u", l, layers[l][rows])
+            work.put("g", l, deltas[l][rows])
+        work.add_gradient(len(layers[0][rows]), start == 0)
+    work.store_gradient(out)
+    return out
+
+
+cdef fnn_rule c_rule(rule):
+    cdef fnn_rule made
+    made.rate, made.momentum, made.saturation = rule.rate, rule.momentum, rule.saturation
+    made.kind = FNN_PLAIN if not rule.momentum else FNN_NESTEROV if rule.nesterov else FNN_MOMENTUM
+    return made
+
+
+cdef void _saturated_update(real[::1] parameters, real[::1] velocity, const real[::1] gradient, const fnn_rule *rule):
+    update_values(&parameters[0], &velocity[0], &gradient[0], parameters.shape[0], rule)
+
+
+def saturated_update(parameters, velocity, gradient, rule):
+    """Eq. 8 and 9: the saturated update.  Turns `gradient` (P,) into the new parameters and returns it.
+
+    `velocity` (P,) changes in place; it is empty without momentum.
+    """
+    cdef fnn_rule made = c_rule(rule)
+    n = len(parameters)
+    block = np.zeros((3, padded(n, 16)), parameters.dtype)  # padded to whole vectors of any build
+    block[0, :n], block[1, :len(velocity)], block[2, :n] = parameters, velocity, gradient
+    if block.dtype == np.float32:
+        _saturated_update[float](block[0], block[1], block[2], &made)
+    else:
+        _saturated_update[double](block[0], block[1], block[2], &made)
+    velocity[:] = block[1, :len(velocity)]
+    gradient[:] = block[0, :n]
+    return gradient
+
+
+cdef class Workspace:
+    """A working copy of the parameters with the scratch of one training run; allocated once, nothing per step.
+
+    Parameters
+    ----------
+    layout : Layout
+    dtype : numpy.dtype
+        float32 or float64.
+    batch_size : int
+        Rows of a mini-batch at most.
+    momentum : bool
+        Whether a velocity is kept.
+    threads : int
+        Threads it may use; fewer are used where a step has too little work to share.
+    keep_gradient : bool, default False
+        Whether there is room for a gradient even where one chunk is a whole batch.
+    """
+
+    cdef Plan plan
+    cdef object layout, arena, index, row_losses
+    cdef char *memory
+    cdef bint single, keeps_velocity
+    cdef int most_threads, team
+    cdef readonly Py_ssize_t batch_size
+
+    def __cinit__(self, layout, dtype, batch_size, momentum, threads, *, keep_gradient=False):
+        cdef Plan *plan = &self.plan
+        cdef Layer *layer
+        cdef Py_ssize_t l, at, inputs = 0, vector, panel
+        self.layout, self.batch_size, self.keeps_velocity = layout, batch_size, momentum
+        self.single = np.dtype(dtype) == np.float32
+        vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
+        panel = 2 * vector
+        plan.n_layers, plan.lanes, plan.rows = layout.n_layers, vector, min(batch_size, CHUNK_ROWS)
+        plan.layers = <Layer *>calloc(<size_t>plan.n_layers, sizeof(Layer))
+        if plan.layers is NULL:
+            raise MemoryError("workspace: no memory for the table of layers")
+        at = 0
+        for l in range(plan.n_layers):
+            layer = &plan.layers[l]
+            layer.inputs, layer.outputs = layout.shapes[l]
+            layer.code, layer.slope = layout.activations[l].code, layout.activations[l].slope
+            layer.weights, layer.index = at, inputs
+            at += (layer.inputs + 1) * padded(layer.outputs, vector)
+            inputs += layer.inputs
+        plan.n_padded = at
+        if momentum:
+            plan.velocity = at
+            at += plan.n_padded
+        if keep_gradient or batch_size > CHUNK_ROWS:
+            plan.gradient = at
+            at += plan.n_padded
+        plan.layers[0].u = at
+        at += plan.rows * padded(layout.sizes[0], panel)
+        for l in range(plan.n_layers):
+            layer = &plan.layers[l]
+            if l > 0:
+                layer.u = plan.layers[l - 1].v
+                layer.transposed = at
+                at += padded(layer.inputs, vector) * padded(layer.outputs, vector)
+            layer.v = at
+            layer.g = at + plan.rows * padded(layer.outputs, panel)
+            at += 2 * plan.rows * padded(layer.outputs, panel)
+        self.most_threads = min(threads, FNN_MOST_THREADS)
+        plan.row_buffers, plan.row_buffer = at, padded(layout.sizes[-1], panel)
+        at += 3 * plan.row_buffer * self.most_threads
+        self.team = max(1, min(self.most_threads, <int>(layout.operations * plan.rows / OPERATIONS_PER_THREAD)))
+        self._reserve(at, inputs)
+
+    def _reserve(self, Py_ssize_t numbers, Py_ssize_t inputs):
+        """Allocate the arena, its start on a cache line, and the lists."""
+        cdef unsigned char[::1] raw
+        cdef int32_t[::1] index
+        self.arena = np.zeros(numbers * (4 if self.single else 8) + 64, np.uint8)
+        raw = self.arena
+        self.memory = <char *>&raw[0] + (-<uintptr_t>&raw[0]) % 64
+        self.index = np.concatenate([np.arange(width, dtype=np.int32) for width in self.layout.sizes[:-1]])
+        index = self.index
+        self.plan.index = &index[0]
+        self.row_losses = np.zeros(self.plan.rows)
+
+    def __dealloc__(self):
+        free(self.plan.layers)
+
+    @property
+    def threads(self):
+        """Threads in use; may be set from 1 to those that were asked for."""
+        return self.team
+
+    @threads.setter
+    def threads(self, int count):
+        if not 1 <= count <= self.most_threads:
+            raise ValueError(f"threads: expected 1 to {self.most_threads}, got {count}")
+        self.team = count
+
+    def load(self, parameters, double saturation):
+        """Copy the parameters (P,) in, brought inside the saturation limit."""
+        if self.single:
+            _copy_parameters[float](self, parameters, True, saturation)
+        else:
+            _copy_parameters[double](self, parameters, True, saturation)
+
+    def store(self, parameters):
+        """Copy the working parameters out to `parameters` (P,)."""
+        if self.single:
+            _copy_parameters[float](self, parameters, False, INFINITY)
+        else:
+            _copy_parameters[double](self, parameters, False, INFINITY)
+
+    def is_finite(self):
+        """Whether no working parameter is NaN or infinite."""
+        return _is_finite(<float *>self.memory, &self.plan) if self.single else _is_finite(<double *>self.memory, &self.plan)
+
+    def put(self, str which, Py_ssize_t l, values):
+        """Copy rows (B, width) into the panels of layer l's input "u" or delta "g"."""
+        _panels(self, which, l, np.ascontiguousarray(values), True)
+
+    def take(self, str which, Py_ssize_t l, values):
+        """Copy rows out of the panels of layer l's output "v" or delta "g" into `values` (B, width)."""
+        _panels(self, which, l, values, False)
+
+    def forward(self, Py_ssize_t rows):
+        """Run the forward kernels on the first `rows` rows."""
+        cdef Py_ssize_t l
+        for l in range(self.plan.n_layers):
+            if self.single:
+                forward_rows(<float *>self.memory, &self.plan, l, 0, rows)
+            else:
+                forward_rows(<double *>self.memory, &self.plan, l, 0, rows)
+
+    def backward(self, Py_ssize_t rows):
+        """Run the backward kernels on the first `rows` rows."""
+        cdef Py_ssize_t l
+        for l in range(self.plan.n_layers - 1, 0, -1):
+            if self.single:
+                backward_rows(<float *>self.memory, &self.plan, l, 0, rows)
+            else:
+                backward_rows(<double *>self.memory, &self.plan, l, 0, rows)
+
+    def add_gradient(self, Py_ssize_t rows, bint first):
+        """Put the gradient over the first `rows` rows in the place of the gradient, or add it there."""
+        cdef Py_ssize_t l
+        cdef fnn_rule rule
+        rule.kind = FNN_STORE if first else FNN_ADD
+        for l in range(self.plan.n_layers):
+            if self.single:
+                gradient_share(<float *>self.memory, &self.plan, l, rows, &rule, 0, 1)
+            else:
+                gradient_share(<double *>self.memory, &self.plan, l, rows, &rule, 0, 1)
+
+    def store_gradient(self, out):
+        """Copy the gradient out to `out` (P,)."""
+        if self.single:
+            _copy_gradient[float](self, out)
+        else:
+            _copy_gradient[double](self, out)
+
+
+cdef void _copy_parameters(Workspace work, real[::1] flat, bint into, double limit):
+    cdef real *arena = <real *>work.memory
+    with nogil:
+        copy_parameters(&flat[0], arena, &work.plan, into, limit)
+        if into:
+            transpose_share(arena, &work.plan, 0, 1)
+
+
+cdef void _copy_gradient(Workspace work, real[::1] out):
+    copy_parameters(&out[0], <real *>work.memory + work.plan.gradient, &work.plan, False, INFINITY)
+
+
+cdef bint _is_finite(real *arena, const Plan *plan):
+    cdef Py_ssize_t j
+    cdef real doubt = 0
+    for j in range(plan.n_padded):
+        doubt += arena[j] * 0  # NaN for NaN and for infinity
+    return doubt == 0
+
+
+def _panels(Workspace work, str which, Py_ssize_t l, values, bint into):
+    cdef Layer *layer = &work.plan.layers[l]
+    cdef Py_ssize_t r, at = layer.u if which == "u" else layer.g if which == "g" else layer.v
+    cdef float[:, ::1] singles
+    cdef double[:, ::1] doubles
+    if work.single:
+        singles = values
+        for r in range(singles.shape[0]):
+            if into:
+                rows_to_panels(<float *>work.memory + at, work.plan.rows, r, &singles[r, 0], singles.shape[1])
+            else:
+                panels_to_row(&singles[r, 0], <float *>work.memory + at, work.plan.rows, r, singles.shape[1])
+    else:
+        doubles = values
+        for r in range(doubles.shape[0]):
+            if into:
+                rows_to_panels(<double *>work.memory + at, work.plan.rows, r, &doubles[r, 0], doubles.shape[1])
+            else:
+                panels_to_row(&doubles[r, 0], <double *>work.memory + at, work.plan.rows, r, doubles.shape[1])
+
+
+cdef class Epoch:
+    """One run over the rows by a team of threads; each of them calls `work_as`."""
+
+    cdef Workspace work
+    cdef Job job
+    cdef bint online
+    cdef object x, y, order, tick, errors, counts
+
+    def work_as(self, int thread):
+        """Take part as thread 1, 2, ...: wait until the team is complete, then do this thread's share."""
+        cdef Job *job = &self.job
+        with nogil:
+            fnn_wait_until_open(&job.meeting)
+            if thread < job.threads:
+                if self.work.single:
+                    minibatch_epoch(<float *>self.work.memory, &self.work.plan, job, thread)
+                else:
+                    minibatch_epoch(<double *>self.work.memory, &self.work.plan, job, thread)
+
+    cdef double run(self) except? -1:
+        """Gather the team, work as thread 0, and return the sum of the rows' losses; raise what ended the epoch."""
+        cdef Job *job = &self.job
+        cdef int complete = 1
+        cdef Py_ssize_t[::1] counts = self.counts
+        helpers = []
+        try:
+            for thread in range(1, job.threads):
+                helper = threading.Thread(target=self.work_as, args=(thread,), daemon=True, name=f"fnn-{thread}")
+                helper.start()
+                helpers.append(helper)
+                complete += 1
+        except RuntimeError:  # no more threads to be had: those that started do the work, with the same result
+            pass
+        except BaseException:
+            job.threads = 0
+            fnn_open(&job.meeting)
+            raise
+        job.threads = complete
+        fnn_open(&job.meeting)
+        with nogil:
+            if self.online and self.work.single:
+                online_epoch(<float *>self.work.memory, &self.work.plan, job, &counts[0])
+            elif self.online:
+                online_epoch(<double *>self.work.memory, &self.work.plan, job, &counts[0])
+            elif self.work.single:
+                minibatch_epoch(<float *>self.work.memory, &self.work.plan, job, 0)
+            else:
+                minibatch_epoch(<double *>self.work.memory, &self.work.plan, job, 0)
+        for helper in helpers:
+            helper.join()
+        if self.errors:
+            raise self.errors[0]
+        return job.total
+
+
+cdef void _point(Job *job, const real[:, ::1] x, const real[:, ::1] y):
+    """Point the job at the data; the views check type and contiguity."""
+    job.x = &x[0, 0]
+    if y is not None:
+        job.y = &y[0, 0]
+
+
+cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean, bint train, tick):
+    cdef Epoch epoch = Epoch.__new__(Epoch)
+    cdef Job *job = &epoch.job
+    cdef const Py_ssize_t[::1] rows = order
+    cdef const Py_ssize_t[::1] labels
+    cdef double[::1] row_losses = work.row_losses
+    memset(job, 0, sizeof(Job))
+    if x.shape[1] != work.layout.sizes[0] or (y.ndim == 2 and y.shape[1] != work.layout.sizes[-1]):
+        raise ValueError(f"x, y: expected {work.layout.sizes[0]} and {work.layout.sizes[-1]} columns, "
+                         f"got shapes {x.shape} and {y.shape}")
+    epoch.work, epoch.x, epoch.y, epoch.order, epoch.tick, epoch.errors = work, x, y, order, tick, []
+    epoch.counts = np.zeros(work.plan.n_layers, np.intp)
+    if work.single:
+        _point[float](job, x, None if y.ndim == 1 else y)
+    else:
+        _point[double](job, x, None if y.ndim == 1 else y)
+    if y.ndim == 1:
+        labels = y
+        job.labels = &labels[0]
+    job.order, job.n_rows, job.batch_size = &rows[0], rows.shape[0], work.batch_size
+    job.loss, job.mean, job.train, job.scale = loss.code, mean, train, scale
+    job.row_losses = &row_losses[0]
+    job.threads, job.operations = work.team, work.layout.operations
+    job.last_tick, job.operations_left = fnn_seconds(), OPERATIONS_BETWEEN_CLOCKS
+    job.tick = NULL if tick is None else <void *>tick
+    job.errors = <void *>epoch.errors
+    return epoch
+
+
+def loss_and_gradient(layout, parameters, x, y, loss, scale, threads):
+    """The rows' summed loss times `scale`, and its gradient (P,).  x (N, I), y (N, O) or (N,) class labels."""
+    work = Workspace(layout, parameters.dtype, len(x), False, threads, keep_gradient=True)
+    work.load(parameters, INFINITY)
+    out = np.empty_like(parameters)
+    total = new_epoch(work, x, y, np.arange(len(x)), loss, scale, False, False, None).run()
+    work.store_gradient(out)
+    return scale * total, out
+
+
+def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick):
+    """Train once on the rows `order` of x and y, batch after batch, and return the sum of the rows' losses.
+
+    Each batch's loss is that before its update.  `tick(rows_done)` is called every 0.05 s; what it raises, and Ctrl-C,
+    ends the epoch with the working parameters as of a completed update.
+    """
+    cdef Epoch epoch = new_epoch(work, x, y, order, loss, 1.0, mean, True, tick)
+    epoch.job.rule = c_rule(rule)
+    epoch.online = work.batch_size == 1 and not rule.momentum
+    if epoch.online:
+        epoch.job.threads = 1
+    return epoch.run()

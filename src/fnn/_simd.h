@@ -1,0 +1,621 @@
+/* SIMD micro-kernels that Cython cannot express; the sweep that calls them is _backprop.pyx.
+
+   A. One source for every build.  GCC's and Clang's vector extensions take the width that the compiler's flags allow: 64
+      bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain C.
+   B. One source for float and double.  The file includes itself once for each; FN(name) is name_f32 or name_f64, and the
+      macros at the end of the common part choose between the two by the type of a pointer.
+   C. Panels.  A matrix of R rows and N columns is stored as panels of PANEL (two vectors) columns, each panel row after
+      row, so that a tile of any product reads and writes memory in order and powers of two alias nothing.  A weight matrix's
+      last panel is one vector wide if that holds its columns.  Columns of padding are zero.
+   D. Every number of a result is summed in one order, which depends neither on the tile it falls in nor on the thread.
+
+   Equation numbers refer to docs/backprop.md.  Letters: B rows of the batch, I fan-in, O fan-out. */
+
+#ifndef REAL /* ------------------------------------------------------------------ common to float and double */
+#ifndef FNN_SIMD_H
+#define FNN_SIMD_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__) && !defined(FNN_PLAIN_C)
+#define FNN_INLINE static inline __attribute__((always_inline))
+#define FNN_UNROLL _Pragma("GCC unroll 16")
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+#if defined(__AVX512F__)
+#define FNN_BYTES 64
+#define FNN_ROWS 12 /* 12 x 2 sums, two weights and a broadcast number fill 27 of 32 registers */
+#elif defined(__AVX__)
+#define FNN_BYTES 32
+#define FNN_ROWS 6 /* 6 x 2 sums, two weights and a broadcast number fill 15 of 16 registers */
+#elif defined(__aarch64__)
+#define FNN_BYTES 16
+#define FNN_ROWS 12
+#else
+#define FNN_BYTES 16
+#define FNN_ROWS 6
+#endif
+#else /* plain C */
+#define FNN_INLINE static inline
+#define FNN_UNROLL
+#define FNN_BYTES 0
+#define FNN_ROWS 4
+#endif
+
+enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_SIGMOID, FNN_SOFTMAX }; /* as in _formulas.py */
+
+/* What becomes of a finished tile of the gradient: stored, added to what is there, or one of the updates of eq. 8. */
+enum { FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV };
+
+typedef struct {
+    double rate, momentum, saturation;
+    int kind;
+} fnn_rule;
+
+#define REAL float
+#define REAL_SIZE 4
+#define INTEGER int32_t
+#define FN(name) name##_f32
+#include "_simd.h"
+#undef REAL
+#undef REAL_SIZE
+#undef INTEGER
+#undef FN
+#define REAL double
+#define REAL_SIZE 8
+#define INTEGER int64_t
+#define FN(name) name##_f64
+#include "_simd.h"
+#undef REAL
+#undef REAL_SIZE
+#undef INTEGER
+#undef FN
+
+/* Cython passes typed pointers through parameters declared `void *`; these choose the kernel by that type. */
+#define FNN_TYPED(name, pointer) _Generic((pointer), float *: name##_f32, double *: name##_f64)
+#define lanes(pointer) _Generic((pointer), float *: lanes_f32, double *: lanes_f64)
+#define activate_values(out, ...) FNN_TYPED(activate_values, out)(out, __VA_ARGS__)
+#define factor_values(out, ...) FNN_TYPED(factor_values, out)(out, __VA_ARGS__)
+#define softmax_row(out, ...) FNN_TYPED(softmax_row, out)(out, __VA_ARGS__)
+#define forward_tile(c, ...) FNN_TYPED(forward_tile, c)(c, __VA_ARGS__)
+#define backward_tile(c, ...) FNN_TYPED(backward_tile, c)(c, __VA_ARGS__)
+#define gradient_tile(w, ...) FNN_TYPED(gradient_tile, w)(w, __VA_ARGS__)
+#define bias_tile(w, ...) FNN_TYPED(bias_tile, w)(w, __VA_ARGS__)
+#define update_values(w, ...) FNN_TYPED(update_values, w)(w, __VA_ARGS__)
+#define transpose_block(to, ...) FNN_TYPED(transpose_block, to)(to, __VA_ARGS__)
+#define online_forward(out, ...) FNN_TYPED(online_forward, out)(out, __VA_ARGS__)
+#define online_backward(w, ...) FNN_TYPED(online_backward, w)(w, __VA_ARGS__)
+
+#endif
+#else /* --------------------------------------------------------------- once for float, once for double */
+
+#if FNN_BYTES
+#define LANES (FNN_BYTES / REAL_SIZE)
+typedef REAL FN(vec) __attribute__((vector_size(FNN_BYTES)));
+typedef REAL FN(loose) __attribute__((vector_size(FNN_BYTES), aligned(REAL_SIZE), may_alias));
+typedef INTEGER FN(ints) __attribute__((vector_size(FNN_BYTES)));
+#else
+#define LANES 1
+typedef REAL FN(vec);
+typedef REAL FN(loose);
+typedef INTEGER FN(ints);
+#endif
+#define VEC FN(vec)
+#define INTS FN(ints)
+#define PANEL (2 * LANES)
+
+enum { FN(lanes) = LANES };
+
+FNN_INLINE VEC FN(load)(const REAL *p) { return *(const FN(loose) *)p; }
+FNN_INLINE void FN(store)(REAL *p, VEC v) { *(FN(loose) *)p = v; }
+#if FNN_BYTES
+FNN_INLINE VEC FN(splat)(REAL x) { return x - (VEC){0}; }
+#else
+FNN_INLINE VEC FN(splat)(REAL x) { return x; }
+#endif
+FNN_INLINE INTS FN(bits)(VEC v) {
+    INTS i;
+    memcpy(&i, &v, sizeof i);
+    return i;
+}
+FNN_INLINE VEC FN(from_bits)(INTS i) {
+    VEC v;
+    memcpy(&v, &i, sizeof v);
+    return v;
+}
+
+/* mask ? a : b in every lane, for the result of a comparison. */
+FNN_INLINE VEC FN(choose)(INTS mask, VEC a, VEC b) {
+#if FNN_BYTES
+    return FN(from_bits)((mask & FN(bits)(a)) | (~mask & FN(bits)(b)));
+#else
+    return mask ? a : b;
+#endif
+}
+
+/* The larger and the smaller of two numbers; b where either is NaN, so that a NaN in b is never hidden. */
+#if FNN_BYTES == 64 && REAL_SIZE == 4
+FNN_INLINE VEC FN(larger)(VEC a, VEC b) { return (VEC)_mm512_max_ps((__m512)a, (__m512)b); }
+FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return (VEC)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif FNN_BYTES == 64
+FNN_INLINE VEC FN(larger)(VEC a, VEC b) { return (VEC)_mm512_max_pd((__m512d)a, (__m512d)b); }
+FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return (VEC)_mm512_min_pd((__m512d)a, (__m512d)b); }
+#elif FNN_BYTES == 32 && REAL_SIZE == 4
+FNN_INLINE VEC FN(larger)(VEC a, VEC b) { return (VEC)_mm256_max_ps((__m256)a, (__m256)b); }
+FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return (VEC)_mm256_min_ps((__m256)a, (__m256)b); }
+#elif FNN_BYTES == 32
+FNN_INLINE VEC FN(larger)(VEC a, VEC b) { return (VEC)_mm256_max_pd((__m256d)a, (__m256d)b); }
+FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return (VEC)_mm256_min_pd((__m256d)a, (__m256d)b); }
+#elif FNN_BYTES == 16 && defined(__SSE2__) && REAL_SIZE == 4
+FNN_INLINE VEC FN(larger)(VEC a, VEC b) { return (VEC)_mm_max_ps((__m128)a, (__m128)b); }
+FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return (VEC)_mm_min_ps((__m128)a, (__m128)b); }
+#elif FNN_BYTES == 16 && defined(__SSE2__)
+FNN_INLINE VEC FN(larger)(VEC a, VEC b) { return (VEC)_mm_max_pd((__m128d)a, (__m128d)b); }
+FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return (VEC)_mm_min_pd((__m128d)a, (__m128d)b); }
+#else
+FNN_INLINE VEC FN(larger)(VEC a, VEC b) { return FN(choose)(a > b, a, b); }
+FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return FN(choose)(a < b, a, b); }
+#endif
+
+#if FNN_BYTES
+/* A shuffle of two vectors by literal indices 0 .. 2 LANES - 1, spelled as each compiler knows it. */
+#undef SHUFFLE
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (INTS){__VA_ARGS__})
+#endif
+#undef INDICES
+#if LANES == 2
+#define INDICES(F, s) F(0, s), F(1, s)
+#elif LANES == 4
+#define INDICES(F, s) F(0, s), F(1, s), F(2, s), F(3, s)
+#elif LANES == 8
+#define INDICES(F, s) F(0, s), F(1, s), F(2, s), F(3, s), F(4, s), F(5, s), F(6, s), F(7, s)
+#else
+#define INDICES(F, s)                                                                                      \
+    F(0, s), F(1, s), F(2, s), F(3, s), F(4, s), F(5, s), F(6, s), F(7, s), F(8, s), F(9, s), F(10, s),    \
+        F(11, s), F(12, s), F(13, s), F(14, s), F(15, s)
+#endif
+#undef ACROSS
+#undef UPPER
+#undef LOWER
+#define ACROSS(j, s) ((j) ^ (s))                          /* the lane that halves of a sum meet in */
+#define UPPER(j, s) (((j) & (s)) ? LANES + (j) - (s) : (j)) /* swap s x s blocks of two rows: the upper row's new lanes */
+#define LOWER(j, s) (((j) & (s)) ? LANES + (j) : (j) + (s)) /* and the lower row's */
+#endif
+
+/* Sum of the lanes. */
+FNN_INLINE REAL FN(sum)(VEC v) {
+#if LANES >= 16
+    v += SHUFFLE(v, v, INDICES(ACROSS, 8));
+#endif
+#if LANES >= 8
+    v += SHUFFLE(v, v, INDICES(ACROSS, 4));
+#endif
+#if LANES >= 4
+    v += SHUFFLE(v, v, INDICES(ACROSS, 2));
+#endif
+#if LANES >= 2
+    v += SHUFFLE(v, v, INDICES(ACROSS, 1));
+    return v[0];
+#else
+    return v;
+#endif
+}
+
+/* ---- exp and its kin.  x = n log(2) + r with |r| <= log(2) / 2; log(2) in two parts, the first exact when multiplied by
+   n (Cody and Waite 1980); exp(r) - 1 by a polynomial: for float Cephes' (Moshier 1992), for double Taylor's to degree 13,
+   whose remainder is below 2^-57.  Adding 1.5 * 2^(mantissa bits) rounds to the integer n and leaves n in the low bits. */
+#undef ROUNDER
+#undef LOG2_E
+#undef LOG_2_HIGH
+#undef LOG_2_LOW
+#undef EXP_LEAST
+#undef EXP_MOST
+#undef TANH_MOST
+#undef EXPONENT_BIAS
+#undef MANTISSA_BITS
+#if REAL_SIZE == 4
+#define ROUNDER 12582912.0f
+#define LOG2_E 1.44269504088896341f
+#define LOG_2_HIGH 0.693359375f
+#define LOG_2_LOW -2.12194440e-4f
+#define EXP_LEAST -104.0f
+#define EXP_MOST 89.0f
+#define TANH_MOST 10.0f
+#define EXPONENT_BIAS 127
+#define MANTISSA_BITS 23
+#else
+#define ROUNDER 6755399441055744.0
+#define LOG2_E 1.4426950408889634074
+#define LOG_2_HIGH 6.93145751953125e-1
+#define LOG_2_LOW 1.42860682030941723212e-6
+#define EXP_LEAST -746.0
+#define EXP_MOST 710.0
+#define TANH_MOST 20.0
+#define EXPONENT_BIAS 1023
+#define MANTISSA_BITS 52
+#endif
+
+FNN_INLINE VEC FN(power_of_two)(INTS n) { return FN(from_bits)((n + EXPONENT_BIAS) << MANTISSA_BITS); }
+
+/* exp(r) - 1 for the reduced r, and n. */
+FNN_INLINE VEC FN(expm1_reduced)(VEC x, INTS *n) {
+    VEC shifted = x * LOG2_E + ROUNDER, whole = shifted - ROUNDER;
+    VEC r = (x - whole * LOG_2_HIGH) - whole * LOG_2_LOW, p;
+    *n = FN(bits)(shifted) - FN(bits)(FN(splat)(ROUNDER));
+#if REAL_SIZE == 4
+    p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+#else
+    p = r * (1.0 / 6227020800) + 1.0 / 479001600;
+    p = p * r + 1.0 / 39916800;
+    p = p * r + 1.0 / 3628800;
+    p = p * r + 1.0 / 362880;
+    p = p * r + 1.0 / 40320;
+    p = p * r + 1.0 / 5040;
+    p = p * r + 1.0 / 720;
+    p = p * r + 1.0 / 120;
+    p = p * r + 1.0 / 24;
+    p = p * r + 1.0 / 6;
+    p = p * r + 0.5;
+#endif
+    return p * r * r + r;
+}
+
+/* exp: 0 below the range, infinity above it, NaN for NaN; the power of two in two factors, so that subnormals come out. */
+FNN_INLINE VEC FN(exp)(VEC x) {
+    INTS n, half;
+    VEC p;
+    x = FN(smaller)(FN(splat)(EXP_MOST), FN(larger)(FN(splat)(EXP_LEAST), x));
+    p = FN(expm1_reduced)(x, &n) + (REAL)1;
+    half = n >> 1;
+    return p * FN(power_of_two)(half) * FN(power_of_two)(n - half);
+}
+
+/* tanh a = e / (e + 2) with e = exp(2 a) - 1, accurate near zero too; odd. */
+FNN_INLINE VEC FN(tanh)(VEC x) {
+    INTS sign = FN(bits)(x) & FN(bits)(FN(splat)((REAL)-0.0)), n;
+    VEC a = FN(smaller)(FN(splat)(TANH_MOST), FN(from_bits)(FN(bits)(x) ^ sign)), scale, e;
+    e = FN(expm1_reduced)(a + a, &n);
+    scale = FN(power_of_two)(n);
+    e = e * scale + (scale - (REAL)1);
+    return FN(from_bits)(FN(bits)(e / (e + (REAL)2)) | sign);
+}
+
+/* sigmoid with exp(-|x|), which never overflows. */
+FNN_INLINE VEC FN(sigmoid)(VEC x) {
+    VEC one = FN(splat)(1), e = FN(exp)(-FN(larger)(-x, x));
+    return FN(choose)(x < FN(splat)(0), e, one) / (one + e);
+}
+
+/* Eq. 2, phi(z); softmax needs its row and has a function of its own. */
+FNN_INLINE VEC FN(activated)(VEC z, int code, REAL slope) {
+    switch (code) {
+    case FNN_RELU: return FN(larger)(FN(splat)(0), z); /* 0 if 0 > z else z */
+    case FNN_LEAKY_RELU: return FN(choose)(z < FN(splat)(0), slope * z, z);
+    case FNN_TANH: return FN(tanh)(z);
+    case FNN_SIGMOID: return FN(sigmoid)(z);
+    }
+    return z;
+}
+
+/* Eq. 3 and 6: d * phi'(z), written with v = phi(z). */
+FNN_INLINE VEC FN(times_factor)(VEC d, VEC v, int code, REAL slope) {
+    switch (code) {
+    case FNN_RELU: return FN(choose)(v > FN(splat)(0), d, FN(splat)(0));
+    case FNN_LEAKY_RELU: return FN(choose)(v > FN(splat)(0), d, slope * d);
+    case FNN_TANH: return d * ((REAL)1 - v * v);
+    case FNN_SIGMOID: return d * (v * ((REAL)1 - v));
+    }
+    return d;
+}
+
+static void FN(activate_values)(REAL *out, const REAL *z, ptrdiff_t n, int code, double slope) {
+    REAL tail[LANES] = {0};
+    for (; n >= LANES; n -= LANES, z += LANES, out += LANES)
+        FN(store)(out, FN(activated)(FN(load)(z), code, (REAL)slope));
+    if (n > 0) {
+        memcpy(tail, z, (size_t)n * sizeof(REAL));
+        FN(store)(tail, FN(activated)(FN(load)(tail), code, (REAL)slope));
+        memcpy(out, tail, (size_t)n * sizeof(REAL));
+    }
+}
+
+/* out = d * phi'(z), written with v = phi(z). */
+static void FN(factor_values)(REAL *out, const REAL *d, const REAL *v, ptrdiff_t n, int code, double slope) {
+    REAL tail[2][LANES] = {{0}};
+    for (; n >= LANES; n -= LANES, d += LANES, v += LANES, out += LANES)
+        FN(store)(out, FN(times_factor)(FN(load)(d), FN(load)(v), code, (REAL)slope));
+    if (n > 0) {
+        memcpy(tail[0], d, (size_t)n * sizeof(REAL));
+        memcpy(tail[1], v, (size_t)n * sizeof(REAL));
+        FN(store)(tail[0], FN(times_factor)(FN(load)(tail[0]), FN(load)(tail[1]), code, (REAL)slope));
+        memcpy(out, tail[0], (size_t)n * sizeof(REAL));
+    }
+}
+
+/* Softmax of one row, in place; n is a multiple of the vector, the padding -infinity.  Returns log(sum_k exp(z_k)). */
+static double FN(softmax_row)(REAL *row, ptrdiff_t n) {
+    REAL peak = row[0];
+    VEC total = FN(splat)(0), share;
+    ptrdiff_t j;
+    for (j = 1; j < n; j++)
+        if (!(row[j] <= peak)) peak = row[j]; /* a NaN becomes the peak and so every number of the row */
+    for (j = 0; j < n; j += LANES) {
+        VEC e = FN(exp)(FN(load)(row + j) - peak);
+        FN(store)(row + j, e);
+        total += e;
+    }
+    share = FN(splat)(FN(sum)(total));
+    for (j = 0; j < n; j += LANES) FN(store)(row + j, FN(load)(row + j) / share);
+    return (double)peak + log((double)FN(sum)(total));
+}
+
+/* ---- Mini-batch tiles: `rows` (1 .. FNN_ROWS) by `vecs` (1 or 2) vectors, one sum a register. -------------------------- */
+
+/* sums[r] += sum_k a[r, k] b[k, :].  a: panels `a_panel` numbers apart; b: a panel of `vecs` vectors. */
+FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *a, ptrdiff_t a_panel,
+                             ptrdiff_t inner, const REAL *b) {
+    for (; inner > 0; inner -= PANEL, a += a_panel) {
+        const ptrdiff_t most = inner < PANEL ? inner : PANEL;
+        for (ptrdiff_t k = 0; k < most; k++, b += vecs * LANES) {
+            VEC b0 = FN(load)(b), b1 = vecs > 1 ? FN(load)(b + LANES) : b0;
+            FNN_UNROLL for (int r = 0; r < rows; r++) {
+                VEC shared = FN(splat)(a[r * PANEL + k]);
+                sums[r][0] += shared * b0;
+                if (vecs > 1) sums[r][1] += shared * b1;
+            }
+        }
+    }
+}
+
+/* Calls body(rows, vecs, ...) with literal rows and vecs, so that every tile shape is compiled with its sums in registers. */
+#undef EACH_SHAPE
+#undef ROWS_CASE
+#undef MORE_ROWS
+#define ROWS_CASE(n, body, ...)                    \
+    case 2 * n: body(n, 1, __VA_ARGS__); break;    \
+    case 2 * n + 1: body(n, 2, __VA_ARGS__); break;
+#if FNN_ROWS == 12
+#define MORE_ROWS(body, ...)                                                                                    \
+    ROWS_CASE(5, body, __VA_ARGS__) ROWS_CASE(6, body, __VA_ARGS__) ROWS_CASE(7, body, __VA_ARGS__)             \
+    ROWS_CASE(8, body, __VA_ARGS__) ROWS_CASE(9, body, __VA_ARGS__) ROWS_CASE(10, body, __VA_ARGS__)            \
+    ROWS_CASE(11, body, __VA_ARGS__) ROWS_CASE(12, body, __VA_ARGS__)
+#elif FNN_ROWS == 6
+#define MORE_ROWS(body, ...) ROWS_CASE(5, body, __VA_ARGS__) ROWS_CASE(6, body, __VA_ARGS__)
+#else
+#define MORE_ROWS(body, ...)
+#endif
+#define EACH_SHAPE(rows, vecs, body, ...)                                                                       \
+    switch (2 * (rows) + (vecs) - 1) {                                                                          \
+        ROWS_CASE(1, body, __VA_ARGS__) ROWS_CASE(2, body, __VA_ARGS__) ROWS_CASE(3, body, __VA_ARGS__)         \
+        ROWS_CASE(4, body, __VA_ARGS__) MORE_ROWS(body, __VA_ARGS__)                                            \
+    }
+
+/* Eq. 1 and 2: c = phi(a W + bias).  bias NULL: goes on from the sums that c holds.  finish 0: leaves sums in c. */
+FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, const REAL *a, ptrdiff_t a_panel,
+                                 ptrdiff_t inner, const REAL *w, const REAL *bias, int finish, int code, REAL slope) {
+    VEC sums[FNN_ROWS][2];
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) sums[r][v] = FN(load)((bias ? bias : c + r * PANEL) + v * LANES);
+    FN(multiply)(rows, vecs, sums, a, a_panel, inner, w);
+    if (finish && code == FNN_RELU)
+        FNN_UNROLL for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vecs; v++) sums[r][v] = FN(activated)(sums[r][v], FNN_RELU, 0);
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) FN(store)(c + r * PANEL + v * LANES, sums[r][v]);
+    if (finish && code > FNN_RELU)
+        for (int r = 0; r < rows; r++)
+            FN(activate_values)(c + r * PANEL, c + r * PANEL, vecs * LANES, code, slope);
+}
+static void FN(forward_tile)(REAL *c, int rows, int vecs, const REAL *a, ptrdiff_t a_panel, ptrdiff_t inner,
+                             const REAL *w, const REAL *bias, int finish, int code, double slope) {
+    EACH_SHAPE(rows, vecs, FN(forward_body), c, a, a_panel, inner, w, bias, finish, code, (REAL)slope)
+}
+
+/* Eq. 5 and 6: c = (g W^T) * phi'(z).  first: starts from zero, else from c; finish: multiplies by the factor of v. */
+FNN_INLINE void FN(backward_body)(const int rows, const int vecs, REAL *c, const REAL *g, ptrdiff_t g_panel,
+                                  ptrdiff_t inner, const REAL *wt, int first, int finish, const REAL *activation,
+                                  int code, REAL slope) {
+    VEC sums[FNN_ROWS][2];
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++)
+            sums[r][v] = first ? FN(splat)(0) : FN(load)(c + r * PANEL + v * LANES);
+    FN(multiply)(rows, vecs, sums, g, g_panel, inner, wt);
+    if (finish)
+        FNN_UNROLL for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vecs; v++)
+                sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(activation + r * PANEL + v * LANES), code, slope);
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) FN(store)(c + r * PANEL + v * LANES, sums[r][v]);
+}
+static void FN(backward_tile)(REAL *c, int rows, int vecs, const REAL *g, ptrdiff_t g_panel, ptrdiff_t inner,
+                              const REAL *wt, int first, int finish, const REAL *activation, int code, double slope) {
+    EACH_SHAPE(rows, vecs, FN(backward_body), c, g, g_panel, inner, wt, first, finish, activation, code, (REAL)slope)
+}
+
+/* Eq. 8 and 9 for one vector: what a finished piece of the gradient does to the weights and to their state. */
+FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *rule) {
+    const REAL rate = (REAL)rule->rate, momentum = (REAL)rule->momentum, limit = (REAL)rule->saturation;
+    VEC stepped, velocity;
+    if (rule->kind == FNN_STORE || rule->kind == FNN_ADD) {
+        FN(store)(state, rule->kind == FNN_STORE ? gradient : FN(load)(state) + gradient);
+        return;
+    }
+    if (rule->kind == FNN_PLAIN) {
+        stepped = FN(load)(w) - rate * gradient;
+    } else {
+        velocity = momentum * FN(load)(state) - rate * gradient;
+        FN(store)(state, velocity);
+        stepped = FN(load)(w) + (rule->kind == FNN_MOMENTUM ? velocity : momentum * velocity - rate * gradient);
+    }
+    FN(store)(w, FN(larger)(FN(splat)(-limit), FN(smaller)(FN(splat)(limit), stepped)));
+}
+
+/* Eq. 7 to 9: rows of one weight panel from sum_b a[b, r] g[b, :].  w, state: rows of vecs vectors; a, g: panel rows. */
+FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, const REAL *a, const REAL *g,
+                                  ptrdiff_t batch, const fnn_rule *rule) {
+    VEC sums[FNN_ROWS][2];
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) sums[r][v] = FN(splat)(0);
+    for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL) {
+        VEC g0 = FN(load)(g), g1 = vecs > 1 ? FN(load)(g + LANES) : g0;
+        FNN_UNROLL for (int r = 0; r < rows; r++) {
+            VEC shared = FN(splat)(a[r]);
+            sums[r][0] += shared * g0;
+            if (vecs > 1) sums[r][1] += shared * g1;
+        }
+    }
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++)
+            FN(settle)(w + (r * vecs + v) * LANES, state + (r * vecs + v) * LANES, sums[r][v], rule);
+}
+static void FN(gradient_tile)(REAL *w, REAL *state, int rows, int vecs, const REAL *a, const REAL *g, ptrdiff_t batch,
+                              const fnn_rule *rule) {
+    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, a, g, batch, rule)
+}
+
+/* Eq. 7 to 9 for the bias row of one panel: the sum of g over the batch, four rows at a time. */
+static void FN(bias_tile)(REAL *w, REAL *state, int vecs, const REAL *g, ptrdiff_t batch, const fnn_rule *rule) {
+    for (int v = 0; v < vecs; v++) {
+        VEC sums[4] = {FN(splat)(0), FN(splat)(0), FN(splat)(0), FN(splat)(0)};
+        const REAL *row = g + v * LANES;
+        ptrdiff_t b = 0;
+        for (; b + 4 <= batch; b += 4, row += 4 * PANEL)
+            FNN_UNROLL for (int r = 0; r < 4; r++) sums[r] += FN(load)(row + r * PANEL);
+        for (; b < batch; b++, row += PANEL) sums[0] += FN(load)(row);
+        FN(settle)(w + v * LANES, state + v * LANES, (sums[0] + sums[1]) + (sums[2] + sums[3]), rule);
+    }
+}
+
+/* Eq. 8 and 9 for n numbers, a multiple of the vector, whose gradient lies in memory. */
+static void FN(update_values)(REAL *w, REAL *state, const REAL *gradient, ptrdiff_t n, const fnn_rule *rule) {
+    for (ptrdiff_t j = 0; j < n; j += LANES) FN(settle)(w + j, state + j, FN(load)(gradient + j), rule);
+}
+
+/* to[j, i] = from[i, j] for a block of LANES x LANES, of which `rows` of `from` exist; the others count as zero. */
+static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from, ptrdiff_t from_stride, int rows) {
+    VEC t[LANES];
+    FNN_UNROLL for (int i = 0; i < LANES; i++) t[i] = i < rows ? FN(load)(from + i * from_stride) : FN(splat)(0);
+#undef SWAP_BLOCKS
+#define SWAP_BLOCKS(s)                                           \
+    FNN_UNROLL for (int i = 0; i < LANES; i++) if (!(i & (s))) { \
+        VEC upper = SHUFFLE(t[i], t[i + (s)], INDICES(UPPER, s)); \
+        t[i + (s)] = SHUFFLE(t[i], t[i + (s)], INDICES(LOWER, s)); \
+        t[i] = upper;                                            \
+    }
+#if LANES >= 16
+    SWAP_BLOCKS(8)
+#endif
+#if LANES >= 8
+    SWAP_BLOCKS(4)
+#endif
+#if LANES >= 4
+    SWAP_BLOCKS(2)
+#endif
+#if LANES >= 2
+    SWAP_BLOCKS(1)
+#endif
+    FNN_UNROLL for (int i = 0; i < LANES; i++) FN(store)(to + i * to_stride, t[i]);
+}
+
+/* ---- Online training: one row, only the inputs listed in `index`. ---------------------------------------------------- */
+
+/* sums += u[i] W[i, :] over the listed rows of one panel, several rows at a time in sums of their own. */
+FNN_INLINE void FN(online_forward_body)(const int vecs, REAL *out, const REAL *w, const REAL *bias, const REAL *u,
+                                        const int32_t *index, ptrdiff_t count) {
+    enum { CHAINS = 8 }; /* independent additions that hide the latency of one */
+    const int together = CHAINS / vecs;
+    VEC sums[CHAINS][2];
+    ptrdiff_t j = 0;
+    FNN_UNROLL for (int r = 0; r < together; r++)
+        for (int v = 0; v < vecs; v++) sums[r][v] = r ? FN(splat)(0) : FN(load)(bias + v * LANES);
+    for (; j + together <= count; j += together)
+        FNN_UNROLL for (int r = 0; r < together; r++) {
+            const ptrdiff_t i = index[j + r];
+            for (int v = 0; v < vecs; v++) sums[r][v] += u[i] * FN(load)(w + (i * vecs + v) * LANES);
+        }
+    for (; j < count; j++) {
+        const ptrdiff_t i = index[j];
+        for (int v = 0; v < vecs; v++) sums[0][v] += u[i] * FN(load)(w + (i * vecs + v) * LANES);
+    }
+    for (int r = 1; r < together; r++)
+        for (int v = 0; v < vecs; v++) sums[0][v] += sums[r][v];
+    for (int v = 0; v < vecs; v++) FN(store)(out + v * LANES, sums[0][v]);
+}
+
+/* Eq. 1 and 2 for one row and one panel of O columns. */
+static void FN(online_forward)(REAL *out, int vecs, const REAL *w, const REAL *bias, const REAL *u,
+                               const int32_t *index, ptrdiff_t count, int code, double slope) {
+    if (vecs == 1)
+        FN(online_forward_body)(1, out, w, bias, u, index, count);
+    else
+        FN(online_forward_body)(2, out, w, bias, u, index, count);
+    if (code != FNN_IDENTITY) FN(activate_values)(out, out, vecs * LANES, code, slope);
+}
+
+/* One panel of `together` rows: adds W g to the sums (if `propagate`), then W = saturate(W - step g). */
+FNN_INLINE void FN(online_rows)(const int together, const int propagate, const int vecs, REAL *w, const int32_t *index,
+                                const REAL *steps, const REAL *g, VEC *sums, VEC limit) {
+    for (int v = 0; v < vecs; v++) {
+        const VEC delta = FN(load)(g + v * LANES);
+        FNN_UNROLL for (int r = 0; r < together; r++) {
+            REAL *row = w + ((ptrdiff_t)index[r] * vecs + v) * LANES;
+            VEC old = FN(load)(row);
+            if (propagate) sums[r] += old * delta;
+            FN(store)(row, FN(larger)(-limit, FN(smaller)(limit, old - steps[r] * delta)));
+        }
+    }
+}
+
+FNN_INLINE void FN(online_backward_body)(const int together, const int propagate, REAL *w, ptrdiff_t inputs,
+                                         ptrdiff_t outputs, const REAL *u, const int32_t *index, const REAL *g,
+                                         REAL rate, REAL limit, REAL *delta) {
+    VEC sums[4], most = FN(splat)(limit);
+    REAL steps[4];
+    for (int r = 0; r < together; r++) {
+        sums[r] = FN(splat)(0);
+        steps[r] = rate * u[index[r]];
+    }
+    for (ptrdiff_t o = 0; o < outputs; o += PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
+        if (outputs - o > LANES)
+            FN(online_rows)(together, propagate, 2, w, index, steps, g, sums, most);
+        else
+            FN(online_rows)(together, propagate, 1, w, index, steps, g, sums, most);
+    }
+    if (propagate)
+        for (int r = 0; r < together; r++) delta[index[r]] = FN(sum)(sums[r]);
+}
+
+/* Eq. 5, 7 and 9 for one row, in one pass over each listed row of W: delta[i] = sum_o W[i, o] g[o] with the weights of
+   before (delta NULL: not wanted), then W[i, :] = saturate(W[i, :] - rate u[i] g). */
+static void FN(online_backward)(REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u, const int32_t *index,
+                                ptrdiff_t count, const REAL *g, double rate, double limit, REAL *delta) {
+    ptrdiff_t j = 0;
+    if (delta) {
+        for (; j + 4 <= count; j += 4)
+            FN(online_backward_body)(4, 1, w, inputs, outputs, u, index + j, g, (REAL)rate, (REAL)limit, delta);
+        for (; j < count; j++)
+            FN(online_backward_body)(1, 1, w, inputs, outputs, u, index + j, g, (REAL)rate, (REAL)limit, delta);
+    } else {
+        for (; j + 4 <= count; j += 4)
+            FN(online_backward_body)(4, 0, w, inputs, outputs, u, index + j, g, (REAL)rate, (REAL)limit, delta);
+        for (; j < count; j++)
+            FN(online_backward_body)(1, 0, w, inputs, outputs, u, index + j, g, (REAL)rate, (REAL)limit, delta);
+    }
+}
+
+#undef LANES
+#undef VEC
+#undef INTS
+#undef PANEL
+#endif
