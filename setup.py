@@ -17,7 +17,7 @@ SOURCE = Path("src/fnn")
 MSVC = sys.platform == "win32"
 X86_64 = platform.machine().lower() in ("x86_64", "amd64") and not MSVC
 LEVELS = {"baseline": []} | ({level: [f"-march={level}"] for level in ("x86-64-v3", "x86-64-v4")} if X86_64 else {})
-OPTIMISE = [] if MSVC else ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-semantic-interposition", "-Wno-psabi"]
+OPTIMISE = ["/O2", "/std:c11"] if MSVC else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
 
 
 def extensions():
@@ -41,24 +41,29 @@ def extensions():
                 extra_compile_args=OPTIMISE + flags + wide,
             )
         )
-    return cythonize(found, build_dir=str(generated), language_level=3)
+    built = cythonize(found, build_dir=str(generated), language_level=3)
+    for extension in built:  # cythonize drops the flag, so it is set on what it returns
+        extension.optional = not REQUIRED
+    return built
 
 
 class OptionalBuild(build_ext):
     """Builds what can be built; a failure leaves a note in the package instead of ending the installation."""
 
     def run(self):
-        """Build; remember why it failed."""
-        note = Path(self.get_ext_fullpath("fnn._cpu")).with_name("_build_note.txt")
-        note.unlink(missing_ok=True)
+        """Build all; the note of an earlier build goes first."""
+        self.note = Path(self.get_ext_fullpath("fnn._cpu")).with_name("_build_note.txt")
+        self.note.unlink(missing_ok=True)
+        super().run()
+
+    def build_extension(self, ext):
+        """Build one; write down why it failed (setuptools goes on where the extension is optional)."""
         try:
-            super().run()
+            super().build_extension(ext)
         except Exception as error:
-            if REQUIRED:
-                raise
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
-            print(f"fnn: the compiled backends were not built ({error}); fnn will run on NumPy", file=sys.stderr)
+            self.note.parent.mkdir(parents=True, exist_ok=True)
+            self.note.write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
+            raise
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuild})

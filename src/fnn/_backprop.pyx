@@ -52,6 +52,8 @@ cdef extern from "_simd.h" nogil:
     void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
+    Py_ssize_t list_nonzero(int32_t *index, const void *u, Py_ssize_t n)
+    void online_bias(void *bias, Py_ssize_t vecs, const void *g, double rate, double limit)
     void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u, const int32_t *index,
                         Py_ssize_t count, int code, double slope)
     void online_backward(void *w, Py_ssize_t inputs, Py_ssize_t outputs, const void *u, const int32_t *index,
@@ -275,31 +277,31 @@ cdef void forward_rows(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t b
 
 cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, real *v, Py_ssize_t n, int loss,
                        const Layer *layer, double scale) noexcept nogil:
-    """Eq. 4 for one row of n outputs: g = scale * dloss/dz, and the row's loss.  v has room for n, padded."""
-    cdef Py_ssize_t j, vector = lanes(g)
-    cdef double row_loss = 0, total = 1, z_j
+    """Eq. 4 for one row of n outputs: g = scale * dloss/dz, and the row's loss.  z, v and g have room for n, padded."""
+    cdef Py_ssize_t j, whole = padded(n, lanes(g))
+    cdef double row_loss = 0, total, z_j
     cdef real error, scale_ = <real>scale
     if loss == SQUARED_ERROR:
-        activate_values(v, z, n, layer.code, layer.slope)
-        for j in range(n):
-            error = v[j] - y[j]
-            row_loss += <double>error * error
-            g[j] = 2 * error
         if layer.code != FNN_IDENTITY:
-            factor_values(g, g, v, n, layer.code, layer.slope)
+            activate_values(v, z, whole, layer.code, layer.slope)
+            z = v
         for j in range(n):
-            g[j] = g[j] * scale_
+            error = z[j] - y[j]
+            row_loss += <double>error * error
+            g[j] = 2 * error * scale_
+        if layer.code != FNN_IDENTITY:
+            factor_values(g, g, v, whole, layer.code, layer.slope)
     elif loss == BINARY_CROSS_ENTROPY:
-        activate_values(v, z, n, FNN_SIGMOID, 0)
+        activate_values(v, z, whole, FNN_SIGMOID, 0)
         for j in range(n):
             z_j = z[j]
             row_loss += (z_j if z_j > 0 or z_j != z_j else 0.0) - z_j * y[j] + log1p(exp(-fabs(z_j)))
             g[j] = scale_ * (v[j] - y[j])
     else:
         memcpy(v, z, <size_t>n * sizeof(real))
-        for j in range(n, padded(n, vector)):
+        for j in range(n, whole):
             v[j] = -INFINITY
-        row_loss = softmax_row(v, padded(n, vector))
+        row_loss = softmax_row(v, whole)
         if y is NULL:
             v[label] = v[label] - 1
             row_loss -= z[label]
@@ -320,19 +322,24 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
                             Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     """Eq. 4: the rows' losses and the output layer's g."""
     cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
-    cdef Py_ssize_t r, n = layer.outputs, label = -1
-    cdef real *z = arena + plan.row_buffers + thread * 3 * plan.row_buffer
-    cdef real *v = z + plan.row_buffer
-    cdef real *g = v + plan.row_buffer
+    cdef Py_ssize_t r, n = layer.outputs, panel = 2 * plan.lanes, label = -1
+    cdef real *v = arena + plan.row_buffers + thread * 3 * plan.row_buffer
+    cdef real *z = v + plan.row_buffer
+    cdef real *g = z + plan.row_buffer
     cdef const real *y = NULL
     for r in range(begin, end):
         if job.labels is not NULL:
             label = job.labels[order[r]]
         else:
             y = <const real *>job.y + order[r] * n
-        panels_to_row(z, arena + layer.v, plan.rows, r, n)
-        job.row_losses[r] = output_row(g, z, y, label, v, n, job.loss, layer, scale)
-        rows_to_panels(arena + layer.g, plan.rows, r, g, n)
+        if n <= panel:  # a row is one piece of memory already
+            z = arena + layer.v + r * panel
+            g = arena + layer.g + r * panel
+            job.row_losses[r] = output_row(g, z, y, label, v, n, job.loss, layer, scale)
+        else:
+            panels_to_row(z, arena + layer.v, plan.rows, r, n)
+            job.row_losses[r] = output_row(g, z, y, label, v, n, job.loss, layer, scale)
+            rows_to_panels(arena + layer.g, plan.rows, r, g, n)
 
 
 cdef void backward_rows(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
@@ -481,15 +488,6 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
             fnn_meet(&job.meeting, job.threads)
 
 
-cdef Py_ssize_t list_nonzero(int32_t *index, const real *u, Py_ssize_t n) noexcept nogil:
-    """List where u is not zero, without a branch to mispredict; NaN is not zero."""
-    cdef Py_ssize_t count = 0, i
-    for i in range(n):
-        index[count] = <int32_t>i
-        count += u[i] != 0
-    return count
-
-
 cdef void online_row(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py_ssize_t *counts) noexcept nogil:
     """One sample forward and backward, every weight moved at once.  A zero input touches no weight; a ReLU that is off
     contributes nothing forward and receives nothing backward (docs/backprop.md, online training)."""
@@ -524,15 +522,17 @@ cdef void online_row(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py
         else:
             below = arena + plan.layers[l - 1].g
             n = padded(layer.inputs, vector)
-            memset(below, 0, <size_t>n * sizeof(real))
+            if plan.layers[l - 1].code == FNN_RELU:  # an input that is not listed is a ReLU that is off
+                memset(below, 0, <size_t>n * sizeof(real))
             online_backward(arena + layer.weights, layer.inputs, layer.outputs, arena + layer.u,
                             plan.index + layer.index, counts[l], g, job.rule.rate, job.rule.saturation, below)
-            factor_values(below, below, arena + layer.u, n, plan.layers[l - 1].code, plan.layers[l - 1].slope)
+            if plan.layers[l - 1].code > FNN_RELU:  # the factor of a listed ReLU is 1
+                factor_values(below, below, arena + layer.u, n, plan.layers[l - 1].code, plan.layers[l - 1].slope)
         for p in range(pieces(layer.outputs, panel)):
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
             w = arena + layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
-            bias_tile(w, w, vecs, g + o, 1, &job.rule)
+            online_bias(w, vecs, g + o, job.rule.rate, job.rule.saturation)
 
 
 cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *counts) noexcept nogil:
@@ -609,10 +609,13 @@ def forward(layout, parameters, x):
 cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, const Py_ssize_t[::1] labels, real[:, ::1] g,
                         double[::1] row_losses, int loss, double scale):
     cdef Py_ssize_t r, n = z.shape[1]
-    cdef real[::1] v = np.empty(padded(n, lanes(&z[0, 0])), np.asarray(z).dtype)
+    cdef real[:, ::1] padded_row = np.zeros((3, padded(n, lanes(&z[0, 0]))), np.asarray(z).dtype)
     for r in range(z.shape[0]):
-        row_losses[r] = output_row(&g[r, 0], &z[r, 0], NULL if y is None else &y[r, 0], -1 if y is not None else labels[r],
-                                   &v[0], n, loss, &work.plan.layers[work.plan.n_layers - 1], scale)
+        padded_row[0, :n] = z[r]
+        row_losses[r] = output_row(
+            &padded_row[1, 0], &padded_row[0, 0], NULL if y is None else &y[r, 0], -1 if y is not None else labels[r],
+            &padded_row[2, 0], n, loss, &work.plan.layers[work.plan.n_layers - 1], scale)
+        g[r] = padded_row[1, :n]
 
 
 def output_delta(z, y, loss, activation, scale):
@@ -734,7 +737,7 @@ cdef class Workspace:
             layer.code, layer.slope = layout.activations[l].code, layout.activations[l].slope
             layer.weights, layer.index = at, inputs
             at += (layer.inputs + 1) * padded(layer.outputs, vector)
-            inputs += layer.inputs
+            inputs += padded(layer.inputs, 16) + 16  # a vector is stored where the last number goes
         plan.n_padded = at
         if momentum:
             plan.velocity = at
@@ -757,16 +760,17 @@ cdef class Workspace:
         plan.row_buffers, plan.row_buffer = at, padded(layout.sizes[-1], panel)
         at += 3 * plan.row_buffer * self.most_threads
         self.team = max(1, min(self.most_threads, <int>(layout.operations * plan.rows / OPERATIONS_PER_THREAD)))
-        self._reserve(at, inputs)
+        self._reserve(at)
 
-    def _reserve(self, Py_ssize_t numbers, Py_ssize_t inputs):
+    def _reserve(self, Py_ssize_t numbers):
         """Allocate the arena, its start on a cache line, and the lists."""
         cdef unsigned char[::1] raw
         cdef int32_t[::1] index
         self.arena = np.zeros(numbers * (4 if self.single else 8) + 64, np.uint8)
         raw = self.arena
         self.memory = <char *>&raw[0] + (-<uintptr_t>&raw[0]) % 64
-        self.index = np.concatenate([np.arange(width, dtype=np.int32) for width in self.layout.sizes[:-1]])
+        self.index = np.concatenate(
+            [np.arange(padded(width, 16) + 16, dtype=np.int32) for width in self.layout.sizes[:-1]])
         index = self.index
         self.plan.index = &index[0]
         self.row_losses = np.zeros(self.plan.rows)

@@ -87,6 +87,8 @@ typedef struct {
 #define bias_tile(w, ...) FNN_TYPED(bias_tile, w)(w, __VA_ARGS__)
 #define update_values(w, ...) FNN_TYPED(update_values, w)(w, __VA_ARGS__)
 #define transpose_block(to, ...) FNN_TYPED(transpose_block, to)(to, __VA_ARGS__)
+#define list_nonzero(index, u, n) _Generic((u), const float *: list_nonzero_f32, const double *: list_nonzero_f64)(index, u, n)
+#define online_bias(w, ...) FNN_TYPED(online_bias, w)(w, __VA_ARGS__)
 #define online_forward(out, ...) FNN_TYPED(online_forward, out)(out, __VA_ARGS__)
 #define online_backward(w, ...) FNN_TYPED(online_backward, w)(w, __VA_ARGS__)
 
@@ -530,27 +532,44 @@ static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from,
 
 /* ---- Online training: one row, only the inputs listed in `index`. ---------------------------------------------------- */
 
+/* List where u is not zero, without a branch to mispredict; NaN is not zero.  `index` has room for a vector more than n. */
+static ptrdiff_t FN(list_nonzero)(int32_t *index, const REAL *u, ptrdiff_t n) {
+    ptrdiff_t count = 0, i = 0;
+#if FNN_BYTES == 64 && REAL_SIZE == 4
+    __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; i + LANES <= n; i += LANES, places = _mm512_add_epi32(places, _mm512_set1_epi32(LANES))) {
+        __mmask16 found = _mm512_cmp_ps_mask(_mm512_loadu_ps(u + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(found, places));
+        count += __builtin_popcount(found);
+    }
+#endif
+    for (; i < n; i++) {
+        index[count] = (int32_t)i;
+        count += u[i] != 0;
+    }
+    return count;
+}
+
 /* sums += u[i] W[i, :] over the listed rows of one panel, several rows at a time in sums of their own. */
 FNN_INLINE void FN(online_forward_body)(const int vecs, REAL *out, const REAL *w, const REAL *bias, const REAL *u,
                                         const int32_t *index, ptrdiff_t count) {
-    enum { CHAINS = 8 }; /* independent additions that hide the latency of one */
-    const int together = CHAINS / vecs;
-    VEC sums[CHAINS][2];
-    ptrdiff_t j = 0;
+    const int together = vecs == 1 ? 8 : 4; /* eight independent additions hide the latency of one */
+    VEC sums[8][2];
     FNN_UNROLL for (int r = 0; r < together; r++)
         for (int v = 0; v < vecs; v++) sums[r][v] = r ? FN(splat)(0) : FN(load)(bias + v * LANES);
-    for (; j + together <= count; j += together)
-        FNN_UNROLL for (int r = 0; r < together; r++) {
-            const ptrdiff_t i = index[j + r];
-            for (int v = 0; v < vecs; v++) sums[r][v] += u[i] * FN(load)(w + (i * vecs + v) * LANES);
-        }
-    for (; j < count; j++) {
-        const ptrdiff_t i = index[j];
-        for (int v = 0; v < vecs; v++) sums[0][v] += u[i] * FN(load)(w + (i * vecs + v) * LANES);
+    for (; count >= together; count -= together, index += together)
+        FNN_UNROLL for (int r = 0; r < together; r++)
+            for (int v = 0; v < vecs; v++)
+                sums[r][v] += u[index[r]] * FN(load)(w + ((ptrdiff_t)index[r] * vecs + v) * LANES);
+    FNN_UNROLL for (int r = 0; r < together - 1; r++)
+        if (r < count)
+            for (int v = 0; v < vecs; v++)
+                sums[r][v] += u[index[r]] * FN(load)(w + ((ptrdiff_t)index[r] * vecs + v) * LANES);
+    for (int v = 0; v < vecs; v++) {
+        if (vecs == 1)
+            FNN_UNROLL for (int r = 0; r < 4; r++) sums[r][v] += sums[r + 4][v];
+        FN(store)(out + v * LANES, (sums[0][v] + sums[1][v]) + (sums[2][v] + sums[3][v]));
     }
-    for (int r = 1; r < together; r++)
-        for (int v = 0; v < vecs; v++) sums[0][v] += sums[r][v];
-    for (int v = 0; v < vecs; v++) FN(store)(out + v * LANES, sums[0][v]);
 }
 
 /* Eq. 1 and 2 for one row and one panel of O columns. */
@@ -563,54 +582,60 @@ static void FN(online_forward)(REAL *out, int vecs, const REAL *w, const REAL *b
     if (code != FNN_IDENTITY) FN(activate_values)(out, out, vecs * LANES, code, slope);
 }
 
-/* One panel of `together` rows: adds W g to the sums (if `propagate`), then W = saturate(W - step g). */
-FNN_INLINE void FN(online_rows)(const int together, const int propagate, const int vecs, REAL *w, const int32_t *index,
-                                const REAL *steps, const REAL *g, VEC *sums, VEC limit) {
-    for (int v = 0; v < vecs; v++) {
-        const VEC delta = FN(load)(g + v * LANES);
-        FNN_UNROLL for (int r = 0; r < together; r++) {
-            REAL *row = w + ((ptrdiff_t)index[r] * vecs + v) * LANES;
-            VEC old = FN(load)(row);
-            if (propagate) sums[r] += old * delta;
-            FN(store)(row, FN(larger)(-limit, FN(smaller)(limit, old - steps[r] * delta)));
+/* `together` listed rows of one panel: adds W g to the sums (if `propagate`), then W = saturate(W - rate u g). */
+FNN_INLINE void FN(online_rows)(const int together, const int propagate, const int vecs, REAL *w, const REAL *u,
+                                const int32_t *index, const REAL *g, VEC *sums, REAL rate, VEC limit) {
+    VEC delta[2];
+    for (int v = 0; v < vecs; v++) delta[v] = FN(load)(g + v * LANES);
+    FNN_UNROLL for (int r = 0; r < together; r++) {
+        REAL *row = w + (ptrdiff_t)index[r] * vecs * LANES;
+        const REAL step = rate * u[index[r]];
+        for (int v = 0; v < vecs; v++) {
+            VEC old = FN(load)(row + v * LANES);
+            if (propagate) sums[r] += old * delta[v];
+            FN(store)(row + v * LANES, FN(larger)(-limit, FN(smaller)(limit, old - step * delta[v])));
         }
     }
 }
 
-FNN_INLINE void FN(online_backward_body)(const int together, const int propagate, REAL *w, ptrdiff_t inputs,
-                                         ptrdiff_t outputs, const REAL *u, const int32_t *index, const REAL *g,
-                                         REAL rate, REAL limit, REAL *delta) {
-    VEC sums[4], most = FN(splat)(limit);
-    REAL steps[4];
-    for (int r = 0; r < together; r++) {
-        sums[r] = FN(splat)(0);
-        steps[r] = rate * u[index[r]];
-    }
-    for (ptrdiff_t o = 0; o < outputs; o += PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
-        if (outputs - o > LANES)
-            FN(online_rows)(together, propagate, 2, w, index, steps, g, sums, most);
+/* The same for all panels of `together` rows, whose back-propagated sums then are complete. */
+FNN_INLINE void FN(online_propagate)(const int together, REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u,
+                                     const int32_t *index, const REAL *g, REAL rate, VEC limit, REAL *delta) {
+    VEC sums[4];
+    for (int r = 0; r < together; r++) sums[r] = FN(splat)(0);
+    for (; outputs > 0; outputs -= PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
+        if (outputs > LANES)
+            FN(online_rows)(together, 1, 2, w, u, index, g, sums, rate, limit);
         else
-            FN(online_rows)(together, propagate, 1, w, index, steps, g, sums, most);
+            FN(online_rows)(together, 1, 1, w, u, index, g, sums, rate, limit);
     }
-    if (propagate)
-        for (int r = 0; r < together; r++) delta[index[r]] = FN(sum)(sums[r]);
+    for (int r = 0; r < together; r++) delta[index[r]] = FN(sum)(sums[r]);
+}
+
+/* Eq. 7 and 9 for one row's bias of one panel. */
+FNN_INLINE void FN(online_bias)(REAL *bias, int vecs, const REAL *g, double rate, double saturation) {
+    const VEC limit = FN(splat)((REAL)saturation);
+    for (int v = 0; v < vecs; v++, bias += LANES, g += LANES)
+        FN(store)(bias, FN(larger)(-limit, FN(smaller)(limit, FN(load)(bias) - (REAL)rate * FN(load)(g))));
 }
 
 /* Eq. 5, 7 and 9 for one row, in one pass over each listed row of W: delta[i] = sum_o W[i, o] g[o] with the weights of
-   before (delta NULL: not wanted), then W[i, :] = saturate(W[i, :] - rate u[i] g). */
+   before, then W[i, :] = saturate(W[i, :] - rate u[i] g).  delta NULL: it is not wanted, and panel follows panel. */
 static void FN(online_backward)(REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u, const int32_t *index,
-                                ptrdiff_t count, const REAL *g, double rate, double limit, REAL *delta) {
+                                ptrdiff_t count, const REAL *g, double rate, double saturation, REAL *delta) {
+    const VEC limit = FN(splat)((REAL)saturation);
     ptrdiff_t j = 0;
     if (delta) {
         for (; j + 4 <= count; j += 4)
-            FN(online_backward_body)(4, 1, w, inputs, outputs, u, index + j, g, (REAL)rate, (REAL)limit, delta);
-        for (; j < count; j++)
-            FN(online_backward_body)(1, 1, w, inputs, outputs, u, index + j, g, (REAL)rate, (REAL)limit, delta);
-    } else {
-        for (; j + 4 <= count; j += 4)
-            FN(online_backward_body)(4, 0, w, inputs, outputs, u, index + j, g, (REAL)rate, (REAL)limit, delta);
-        for (; j < count; j++)
-            FN(online_backward_body)(1, 0, w, inputs, outputs, u, index + j, g, (REAL)rate, (REAL)limit, delta);
+            FN(online_propagate)(4, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+        for (; j < count; j++) FN(online_propagate)(1, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+        return;
+    }
+    for (; outputs > 0; outputs -= PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
+        if (outputs > LANES)
+            for (j = 0; j < count; j++) FN(online_rows)(1, 0, 2, w, u, index + j, g, NULL, (REAL)rate, limit);
+        else
+            for (j = 0; j < count; j++) FN(online_rows)(1, 0, 1, w, u, index + j, g, NULL, (REAL)rate, limit);
     }
 }
 
