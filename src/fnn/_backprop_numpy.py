@@ -33,33 +33,33 @@ TICK_SECONDS = 0.05
 def activate(z: np.ndarray, activation: Activation) -> np.ndarray:
     """Eq. 2: v = phi(z), shape (B, O) in, a new array (B, O) out."""
     code = activation.code
+    v: np.ndarray = z.copy()
     if code == RELU:
-        return np.where(z < 0, z.dtype.type(0), z)
-    if code == LEAKY_RELU:
-        return np.where(z < 0, z.dtype.type(activation.slope) * z, z)
-    if code == TANH:
-        return np.tanh(z)
-    if code == SIGMOID:
+        v[z < 0] = 0
+    elif code == LEAKY_RELU:
+        v[z < 0] *= z.dtype.type(activation.slope)
+    elif code == TANH:
+        v = np.tanh(z)
+    elif code == SIGMOID:
         e = np.exp(-np.abs(z))  # never overflows
-        return np.where(z < 0, e, z.dtype.type(1)) / (1 + e)
-    if code == SOFTMAX:
+        v = np.where(z < 0, e, z.dtype.type(1)) / (1 + e)
+    elif code == SOFTMAX:
         e = np.exp(z - z.max(axis=1, keepdims=True))
-        return e / e.sum(axis=1, keepdims=True)
-    return z.copy()
+        v = e / e.sum(axis=1, keepdims=True)
+    return v
 
 
 def derivative_factor(v: np.ndarray, activation: Activation) -> np.ndarray:
     """Eq. 3: phi'(z) written with the activation v = phi(z), shape (B, O) in and out."""
     code = activation.code
-    if code == RELU:
-        return np.where(v > 0, v.dtype.type(1), v.dtype.type(0))
-    if code == LEAKY_RELU:
-        return np.where(v > 0, v.dtype.type(1), v.dtype.type(activation.slope))
-    if code == TANH:
-        return 1 - v * v
-    if code == SIGMOID:
-        return v * (1 - v)
-    return np.ones_like(v)
+    factor: np.ndarray = np.ones_like(v)
+    if code in (RELU, LEAKY_RELU):
+        factor[~(v > 0)] = activation.slope
+    elif code == TANH:
+        factor = 1 - v * v
+    elif code == SIGMOID:
+        factor = v * (1 - v)
+    return factor
 
 
 def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
@@ -84,7 +84,9 @@ def output_delta(
     v = activate(z, activation)
     if loss.code == SQUARED_ERROR:
         error = v - y
-        return np.sum(np.square(error, dtype=np.float64), axis=1), scale * (2 * error * derivative_factor(v, activation))
+        return np.sum(np.square(error, dtype=np.float64), axis=1), scale * (
+            2 * error * derivative_factor(v, activation)
+        )
     z64 = z.astype(np.float64)
     if loss.code == BINARY_CROSS_ENTROPY:
         terms = np.maximum(z64, 0) - z64 * y + np.log1p(np.exp(-np.abs(z64)))
@@ -117,9 +119,7 @@ def gradient(layout: Layout, layers: list[np.ndarray], deltas: list[np.ndarray],
     return out
 
 
-def saturated_update(
-    parameters: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, rule: Rule
-) -> np.ndarray:
+def saturated_update(parameters: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, rule: Rule) -> np.ndarray:
     """Eq. 8 and 9: the saturated update.  Turns `gradient` (P,) into the new parameters and returns it.
 
     `velocity` (P,) changes in place; it is empty without momentum.
@@ -212,10 +212,8 @@ def train_epoch(
     return total
 
 
-def _batch_gradient(
-    work: Workspace, x: np.ndarray, y: np.ndarray, rows: np.ndarray, loss: Loss, scale: float
-) -> float:
-    """Put the gradient of the batch `rows` into work.gradient, chunk by chunk, and return the sum of the rows' losses."""
+def _batch_gradient(work: Workspace, x: np.ndarray, y: np.ndarray, rows: np.ndarray, loss: Loss, scale: float) -> float:
+    """Put the gradient of the batch `rows` into work.gradient, chunk by chunk; return the sum of the rows' losses."""
     layout, total = work.layout, 0.0
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = rows[start : start + CHUNK_ROWS]

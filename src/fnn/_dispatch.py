@@ -38,9 +38,8 @@ def obstacle(name: str) -> str | None:
         if BUILD_NOTE.exists():
             return f"not built: {BUILD_NOTE.read_text(encoding='utf-8').strip()}"
         return "not part of this installation"
-    from fnn import _cpu
-
-    return None if name == "baseline" or name in _cpu.levels() else f"this CPU lacks {INSTRUCTION_SETS[name]}"
+    cpu = importlib.import_module("fnn._cpu")
+    return None if name == "baseline" or name in cpu.levels() else f"this CPU lacks {INSTRUCTION_SETS[name]}"
 
 
 def available_backends() -> tuple[str, ...]:
@@ -105,7 +104,7 @@ def set_backend(name: str) -> None:
 
 
 def default_threads() -> int:
-    """Threads a training run may use: OMP_NUM_THREADS if it is set to a number, else the CPUs this process may run on."""
+    """Threads a training run may use: OMP_NUM_THREADS if that is a number, else the CPUs this process may run on."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if first.isdigit() and int(first) > 0:
         return int(first)
@@ -123,9 +122,7 @@ def config() -> str:
         f"backend: {_name} ({INSTRUCTION_SETS[_name]}), {_reason}",
         f"threads: {default_threads()} at most",
     ]
-    for name in MODULES:
-        lines.append(f"  {name:10} {obstacle(name) or 'available'}")
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  {name:10} {obstacle(name) or 'available'}" for name in MODULES])
 
 
 def show_config() -> None:

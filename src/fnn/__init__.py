@@ -1,0 +1,30 @@
+"""Dense feed-forward neural networks on CPUs: a NumPy layer API over a backward sweep compiled in Cython."""
+
+from fnn._digits import load_digits
+from fnn._dispatch import available_backends, backend, set_backend, show_config
+from fnn._formulas import activations, losses
+from fnn._modelfile import ModelFileError
+from fnn._network import Dense, Input, Network, load
+from fnn._optimizers import SGD
+from fnn._train import DivergenceError, History
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Dense",
+    "DivergenceError",
+    "History",
+    "Input",
+    "ModelFileError",
+    "Network",
+    "__version__",
+    "activations",
+    "available_backends",
+    "backend",
+    "load",
+    "load_digits",
+    "losses",
+    "set_backend",
+    "show_config",
+]

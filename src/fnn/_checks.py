@@ -1,0 +1,157 @@
+"""Checks of data and options: what comes in becomes an array or a number that the kernels take, or is refused.
+
+Every error says which argument, what was expected and what came.  Nothing here changes what it is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, Loss
+
+CHUNK_VALUES = 1 << 20  # values looked at or computed at a time: a few megabytes, however large the data
+
+
+def row_chunks(n_rows: int, values_per_row: int) -> Iterator[slice]:
+    """Yield the slices that cut `n_rows` into pieces of about CHUNK_VALUES values, each of one row at least."""
+    step = max(1, CHUNK_VALUES // values_per_row)
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def whole_number(value: Any, argument: str) -> int:
+    """Return `value` as an int if it is a whole number >= 1."""
+    if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{argument}: expected an integer >= 1, got {value!r}")
+    return int(value)
+
+
+def flag(value: Any, argument: str) -> bool:
+    """Return `value` as a bool if it is True or False."""
+    if not isinstance(value, bool | np.bool):
+        raise ValueError(f"{argument}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def saturation_limit(value: Any) -> float:
+    """Return the saturation limit as a float, infinity for None."""
+    if value is None:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"saturation: expected None or a finite number > 0, got {value!r}")
+    return float(value)
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """Return the random generator that a seed stands for: an int >= 0, None for a fresh one, or a Generator itself."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if seed is None:
+        return np.random.default_rng()
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed: expected an integer >= 0, None or a numpy Generator, got {seed!r}")
+    return np.random.default_rng(int(seed))
+
+
+def is_mean(reduction: Any) -> bool:
+    """Whether the loss of a batch is averaged over its rows ("mean") rather than summed ("sum")."""
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
+    return reduction == "mean"
+
+
+def real_array(data: Any, argument: str) -> np.ndarray:
+    """Return `data` as an array of booleans, integers or floats, whatever its shape; no copy of an array."""
+    try:
+        array = np.asarray(data)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{argument}: expected an array of numbers, got {type(data).__name__}: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{argument}: expected real numbers, got {type(data).__name__} of dtype {array.dtype}")
+    return array
+
+
+def table(data: Any, n_columns: int, argument: str) -> np.ndarray:
+    """Return `data` as a 2-D array with `n_columns` columns and at least one row, not yet cast."""
+    array = real_array(data, argument)
+    if array.ndim != 2 or array.shape[1] != n_columns:
+        hint = ""
+        if array.ndim == 1 and array.size == n_columns:
+            hint = f"; for a single row pass {argument.split()[-1]}[None, :]"
+        elif array.ndim == 1 and n_columns == 1:
+            hint = f"; for a single column pass {argument.split()[-1]}[:, None]"
+        raise ValueError(f"{argument}: expected shape (rows, {n_columns}), got {array.shape}{hint}")
+    if len(array) == 0:
+        raise ValueError(f"{argument}: expected at least one row, got shape {array.shape}")
+    return array
+
+
+def as_finite(array: np.ndarray, dtype: np.dtype, argument: str, first_row: int = 0) -> np.ndarray:
+    """Return a 2-D array C-contiguous, aligned and of `dtype`: itself where it is so already, else one copy.
+
+    `first_row` is added to the row number in the error that names the first value which is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32 turns into inf, found just below
+        result = np.require(array, dtype, ["C", "A"])
+    if array.dtype.kind != "f":
+        return result
+    for rows in row_chunks(*result.shape):
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = result[rows].sum()
+        if not np.isfinite(total):  # one bad value is enough for that, but so is a finite sum that overflows
+            bad = ~np.isfinite(result[rows])
+            if bad.any():
+                row, column = np.unravel_index(int(bad.argmax()), bad.shape)
+                value = array[rows.start + row, column]
+                beyond = f", which is beyond {dtype}," if np.isfinite(value) else ""
+                raise ValueError(
+                    f"{argument}: expected finite numbers, got {value}{beyond} in row {first_row + rows.start + row}, "
+                    f"column {column}"
+                )
+    return result
+
+
+def targets(
+    data: Any, n_rows: int, n_outputs: int, loss: Loss, dtype: np.dtype, argument: str, x_argument: str
+) -> np.ndarray:
+    """Return the targets that go with `loss`: (N, O) of `dtype`, or (N,) of intp where they are class labels."""
+    y = real_array(data, argument)
+    if y.ndim and len(y) != n_rows:
+        raise ValueError(f"{argument}: expected {n_rows} rows, as many as {x_argument} has, got shape {y.shape}")
+    integers = y.dtype.kind in "biu"
+    if loss.code == CROSS_ENTROPY and integers and y.shape in ((n_rows,), (n_rows, 1)):
+        return _labels(y.reshape(-1), n_outputs, argument)
+    if y.ndim == 1 and n_outputs == 1:
+        y = y[:, None]
+    if y.shape != (n_rows, n_outputs):
+        hint = ""
+        if loss.code == CROSS_ENTROPY:
+            hint = f" or integer class labels ({n_rows},)"
+        got = f"{y.shape} of dtype {y.dtype}"
+        if loss.code != CROSS_ENTROPY and integers and y.ndim == 1:
+            got += f"; rows for class labels are np.eye({n_outputs})[{argument.split()[-1]}]"
+        raise ValueError(f"{argument}: expected shape ({n_rows}, {n_outputs}){hint}, got {got}")
+    y = as_finite(y, dtype, argument)
+    if loss.code == CROSS_ENTROPY:
+        _check_range(y, 0.0, math.inf, "numbers >= 0", argument)
+    elif loss.code == BINARY_CROSS_ENTROPY:
+        _check_range(y, 0.0, 1.0, "numbers in [0, 1]", argument)
+    return y
+
+
+def _labels(y: np.ndarray, n_outputs: int, argument: str) -> np.ndarray:
+    if y.min() < 0 or y.max() >= n_outputs:
+        row = int(((y < 0) | (y >= n_outputs)).argmax())
+        raise ValueError(f"{argument}: expected class labels from 0 to {n_outputs - 1}, got {y[row]} in row {row}")
+    return np.require(y, np.intp, ["C", "A"])
+
+
+def _check_range(y: np.ndarray, low: float, high: float, expected: str, argument: str) -> None:
+    if y.min() < low or y.max() > high:
+        row, column = np.unravel_index(int(((y < low) | (y > high)).argmax()), y.shape)
+        raise ValueError(f"{argument}: expected {expected}, got {y[row, column]} in row {row}, column {column}")

@@ -1,0 +1,303 @@
+"""The command fnn: train a network, describe a saved one, say which backend runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from tokenize import TokenError
+from typing import NoReturn
+
+import numpy as np
+
+import fnn
+from fnn import _checks, _dispatch, _train
+from fnn._formulas import ACTIVATIONS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, SQUARED_ERROR, Loss
+from fnn._optimizers import OPTIMIZERS
+
+OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "squared_error": "identity"}
+# What reaches the digits' best accuracy; one step of online training sees one row, so that it must be smaller.
+RATES = {"cross_entropy": 0.1, "binary_cross_entropy": 0.05, "squared_error": 0.005}
+ONLINE_RATES = {"cross_entropy": 0.05, "binary_cross_entropy": 0.02, "squared_error": 0.01}
+MAX_CLASSES = 10_000
+# What numpy.load was seen to raise on archives with changed bytes.
+DAMAGES = (ValueError, OSError, EOFError, SyntaxError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error)
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument parser whose errors take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments and exit with status 2."""
+        self.exit(2, f"fnn: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command fnn.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What stands after the command's name; ``sys.argv[1:]`` unless given.
+
+    Returns
+    -------
+    int
+        Exit status: 0 if all went well, 1 if training diverged, 2 for bad arguments or data, 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        return _fail("interrupted, nothing was saved", 130)
+    except fnn.DivergenceError as error:
+        return _fail(f"error: {error}", 1)
+    except MemoryError:
+        return _fail("error: out of memory; use a smaller network or batch", 2)
+    except (ValueError, OSError) as error:
+        return _fail(f"error: {error}", 2)
+    return 0
+
+
+def _say(text: str) -> None:
+    """Print at once; where nobody reads any more, be silent from now on instead of ending a training."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str, status: int) -> int:
+    print("fnn: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="fnn", description="Train dense neural networks on this machine's CPU.")
+    parser.add_argument("--version", action="version", version=f"fnn {fnn.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="{train,info,config}")
+
+    train = commands.add_parser(
+        "train",
+        help="train a network and save it",
+        description="Train a network on DATA, print how well it does on rows held out, and save it.",
+    )
+    train.set_defaults(run=_run_train)
+    train.add_argument(
+        "data",
+        nargs="?",
+        type=Path,
+        metavar="DATA",
+        help="a .npz file with arrays x and y, or a .csv file of numbers whose last column is the target, with or "
+        "without a line of names; without DATA: 1,797 handwritten digits",
+    )
+    train.add_argument("--target", choices=("classes", "regression"), help="what y holds; by default --loss tells")
+    train.add_argument("--hidden", type=_sizes, default=[32], metavar="N[,N...]", help="inner layers (default: 32)")
+    train.add_argument(
+        "--activation",
+        choices=[name for name in ACTIVATIONS if name != "softmax"],
+        default="relu",
+        help="of the inner layers (default: relu)",
+    )
+    train.add_argument("--loss", choices=list(LOSSES), help="default: cross_entropy, squared_error for a regression")
+    train.add_argument("--epochs", type=int, default=40, metavar="N", help="default: 40")
+    train.add_argument("--batch-size", type=int, default=16, metavar="N", help="1: every row updates (default: 16)")
+    train.add_argument("--optimizer", choices=list(OPTIMIZERS), default="sgd", help="default: sgd")
+    train.add_argument("--learning-rate", type=float, metavar="RATE", help="default: by loss and batch size")
+    train.add_argument("--momentum", type=float, metavar="M", help="default: by loss and batch size")
+    train.add_argument(
+        "--saturation", metavar="LIMIT", help="keep weights within +-LIMIT, or none (default: 1, with DATA none)"
+    )
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    train.add_argument("--threads", type=int, metavar="N", help="default: all CPUs")
+    train.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
+    train.add_argument("--test-fraction", type=float, default=0.2, metavar="F", help="rows held out (default: 0.2)")
+    train.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: digits.fnn, or DATA's name with .fnn, here"
+    )
+    train.add_argument("--quiet", action="store_true", help="no line of progress")
+
+    info = commands.add_parser("info", help="describe a saved network", description="Describe a saved network.")
+    info.set_defaults(run=_run_info)
+    info.add_argument("file", type=Path, metavar="FILE")
+
+    config = commands.add_parser("config", help="say which backend runs and why")
+    config.set_defaults(run=lambda options: _say(_dispatch.config()))
+    return parser
+
+
+def _run_train(options: argparse.Namespace) -> None:
+    output = options.output or Path("digits.fnn" if options.data is None else f"{options.data.stem}.fnn")
+    if output.is_dir() or not output.parent.is_dir():
+        raise ValueError(f"--output: expected a file in a directory that exists, got {output}")
+    x, y, loss, classes = _read_problem(options)
+    test, train = _split(len(x), options.test_fraction, options.seed)
+    network = fnn.Network(
+        [x.shape[1], *options.hidden, y.shape[1] if y.ndim == 2 else max(2, int(y.max()) + 1)],
+        activation=options.activation,
+        output=OUTPUTS[loss.name],
+        dtype=options.dtype,
+        seed=options.seed,
+    )
+    optimizer = _steps(options, loss)
+    # All rows at once and before they are mixed, so that an error names the row of the file.
+    x, y = _train.checked_data(x, y, network.layout, network.dtype, loss)
+    _say(f"backend: {fnn.backend()}")
+    _say(f"data: {options.data or 'handwritten digits'}, {len(train):,} rows to train on, {len(test):,} held out")
+    _say(network.summary())
+    history = network.fit(
+        x[train],
+        y[train],
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        loss=loss,
+        optimizer=optimizer,
+        saturation=_limit(options),
+        seed=options.seed,
+        threads=options.threads,
+        progress=not options.quiet,
+    )
+    _say(_verdict(network, x[test], y[test], loss, classes))
+    seconds = sum(history.seconds)
+    each = 1e6 * seconds / (history.epochs * len(train))
+    _say(f"trained {history.epochs} epochs in {seconds:.3g} s, {each:.3g} us per sample")
+    network.save(output)
+    _say(f"saved {output}")
+
+
+def _run_info(options: argparse.Namespace) -> None:
+    network = fnn.load(options.file)
+    values = network.parameters
+    _say(f"{options.file}: {options.file.stat().st_size:,} bytes, dtype {network.dtype}")
+    _say(network.summary())
+    _say(f"parameters from {values.min():.4g} to {values.max():.4g}")
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.split(",")] if text else []
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected sizes like 64,32, got {text!r}") from None
+
+
+def _limit(options: argparse.Namespace) -> float | None:
+    """Return the saturation limit: what was asked for, else 1 for the digits and none for other data."""
+    if options.saturation is None:
+        return 1.0 if options.data is None else None
+    try:
+        return None if options.saturation == "none" else float(options.saturation)
+    except ValueError:
+        raise ValueError(f"--saturation: expected a number or none, got {options.saturation!r}") from None
+
+
+def _steps(options: argparse.Namespace, loss: Loss) -> fnn.SGD:
+    """Return the optimiser: what was asked for, else what suits the loss and the batch size."""
+    online = options.batch_size == 1
+    usual = ONLINE_RATES[loss.name] if online else RATES[loss.name]
+    return fnn.SGD(
+        usual if options.learning_rate is None else options.learning_rate,
+        (0.0 if online else 0.9) if options.momentum is None else options.momentum,
+    )
+
+
+def _read_problem(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, Loss, bool]:
+    """Return x (N, I), y as rows (N, O) or labels (N,), the loss, and whether y holds classes."""
+    loss = LOSSES[options.loss or ("squared_error" if options.target == "regression" else "cross_entropy")]
+    if options.data is None:
+        x, y = fnn.load_digits()
+        target = options.target or "classes"
+    else:
+        x, y = _read_arrays(options.data)
+        target = options.target or ("regression" if loss.code == SQUARED_ERROR else "classes")
+    if target == "regression" and (loss.code == CROSS_ENTROPY or options.data is None):
+        raise ValueError("--target regression: expected DATA and --loss squared_error")
+    if y.ndim == 2:
+        return x, y, loss, target == "classes"
+    if target == "regression" or loss.code == BINARY_CROSS_ENTROPY:
+        return x, y[:, None], loss, target == "classes"
+    labels = _labels(y)
+    return x, labels if loss.code == CROSS_ENTROPY else np.eye(labels.max() + 1)[labels], loss, True
+
+
+def _labels(y: np.ndarray) -> np.ndarray:
+    bad = ~((y >= 0) & (y < MAX_CLASSES) & (y == np.floor(y)))
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"y: expected class labels 0, 1, 2, ..., got {y[row]} in row {row}; for numbers use --target regression"
+        )
+    return y.astype(np.intp)
+
+
+def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if path.suffix == ".npz":
+        return _read_npz(path)
+    if path.suffix == ".csv":
+        return _read_csv(path)
+    raise ValueError(f"{path}: expected a .npz or .csv file")
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{path}: expected a NumPy archive with arrays x and y, got another kind of file")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                if not {"x", "y"} <= set(archive.files):
+                    raise ValueError(f"expected arrays x and y, got {', '.join(archive.files)}")
+                x, y = _checks.real_array(archive["x"], "x"), _checks.real_array(archive["y"], "y")
+        except DAMAGES as error:
+            raise ValueError(f"{path}: {error}") from None
+    if x.ndim != 2 or y.ndim not in (1, 2) or 0 in x.shape + y.shape:
+        raise ValueError(
+            f"{path}: expected x (rows, columns) and y (rows,) or (rows, outputs), got {x.shape} and {y.shape}"
+        )
+    return x, y[:, 0] if y.shape[1:] == (1,) else y
+
+
+def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read rows of numbers; a first line whose last field is no number holds names."""
+    with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # no rows: an error of its own, below
+        try:
+            first = file.readline()
+            if _is_number(first.rsplit(",", 1)[-1]):
+                file.seek(0)
+            table = np.loadtxt(file, delimiter=",", comments=None, quotechar='"', ndmin=2)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    if len(table) == 0 or table.shape[1] < 2:
+        raise ValueError(f"{path}: expected rows of at least two columns, got shape {table.shape}")
+    return table[:, :-1], table[:, -1]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.strip().strip('"'))
+    except ValueError:
+        return False
+    return True
+
+
+def _split(n_rows: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to hold out and the rows to train on."""
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"--test-fraction: expected a number between 0 and 1, got {test_fraction}")
+    if n_rows < 2:
+        raise ValueError(f"x: expected at least 2 rows, one to train on and one to hold out, got {n_rows}")
+    n_test = min(max(round(test_fraction * n_rows), 1), n_rows - 1)
+    order = _checks.generator(seed).permutation(n_rows)
+    return order[:n_test], order[n_test:]
+
+
+def _verdict(network: fnn.Network, x: np.ndarray, y: np.ndarray, loss: Loss, classes: bool) -> str:
+    metric = _train.find_metric("accuracy" if classes else "r2", loss, network.layout)[1]
+    assert metric is not None
+    value = metric(y, network.predict(x))
+    return f"test accuracy {100 * value:.1f} % of {len(x):,} rows" if classes else f"test R2 {value:.4f}"

@@ -1,0 +1,173 @@
+"""Model files: one network in one file, checked byte by byte, no pickle (docs/model-file.md).
+
+Everything that a file says is compared with its true length before anything is allocated for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fnn._formulas import ACTIVATIONS, Activation
+from fnn._layout import Layout
+
+MAGIC = b"\x89FNN\r\n\x1a\n"  # as in PNG: a transfer in text mode, or one of 7 bits, damages it visibly
+VERSION = 1
+LENGTHS = struct.Struct("<II")  # version, length of the header
+ALIGNMENT = 64
+DIGEST_BYTES = hashlib.sha256().digest_size
+MAX_HEADER = 1 << 24
+DTYPES: dict[str, np.dtype] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
+HEADER_KEYS = {"format", "sizes", "activations", "dtype", "count"}
+FORMAT = "fnn network"
+
+
+class ModelFileError(ValueError):
+    """A model file is damaged, foreign or of an unknown version, or cannot be made from this network."""
+
+
+def write(path: str | os.PathLike[str], layout: Layout, parameters: np.ndarray) -> None:
+    """Write a model file beside `path` and rename it."""
+    target = os.path.realpath(path)  # a symbolic link stays one
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ModelFileError(f"{os.fspath(path)}: expected a file or nothing there, got a directory or a device")
+    if not np.isfinite(parameters).all():
+        raise ModelFileError(f"{os.fspath(path)}: expected finite parameters, got NaN or infinity; nothing was written")
+    prefix = _prefix(layout, parameters.dtype)
+    data = np.ascontiguousarray(parameters, DTYPES[parameters.dtype.name])
+    digest = hashlib.sha256(prefix)
+    digest.update(data.data)
+    # Not tempfile: its files are private, while mode "x" leaves the permissions to the umask, as for any new file.
+    temporary = os.path.join(os.path.dirname(target), f".fnn-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(prefix)
+            file.write(data.data)
+            file.write(digest.digest())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:  # Ctrl-C too
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Layout, np.ndarray]:
+    """Return what a model file holds: the layout and the parameters (P,)."""
+
+    def refuse(what: str) -> NoReturn:
+        raise ModelFileError(f"{os.fspath(path)}: {what}") from None
+
+    with open(path, "rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        start = file.read(len(MAGIC) + LENGTHS.size)
+        _check_magic(start, refuse)
+        if len(start) < len(MAGIC) + LENGTHS.size:
+            refuse(f"cut short: expected at least {len(MAGIC) + LENGTHS.size} bytes, got {len(start)}")
+        version, header_length = LENGTHS.unpack_from(start, len(MAGIC))
+        if version != VERSION:
+            refuse(f"expected format version {VERSION}, got {version}")
+        if header_length > min(MAX_HEADER, length - len(start)):
+            refuse(f"damaged: its header should have {header_length} bytes, got a file of {length}")
+        header = file.read(header_length)
+        layout, dtype = _parse_header(header, refuse)
+        padding = -(len(start) + header_length) % ALIGNMENT
+        data_bytes = layout.n_parameters * dtype.itemsize
+        expected = len(start) + header_length + padding + data_bytes + DIGEST_BYTES
+        if length != expected:
+            refuse(f"damaged: expected {expected} bytes, got {length}")
+        filler, data, digest = file.read(padding), file.read(data_bytes), file.read(DIGEST_BYTES + 1)
+    computed = hashlib.sha256(start + header + filler)
+    computed.update(data)
+    if computed.digest() != digest:
+        refuse(f"damaged: expected SHA-256 {computed.hexdigest()}, got {digest.hex()}")
+    if any(filler):
+        refuse("damaged: expected zeros between header and parameters")
+    parameters = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))
+    if not np.isfinite(parameters).all():
+        refuse(f"expected finite parameters, got {parameters[int(np.argmin(np.isfinite(parameters)))]}")
+    return layout, parameters
+
+
+def _prefix(layout: Layout, dtype: np.dtype) -> bytes:
+    """Everything before the parameters."""
+    header = {
+        "format": FORMAT,
+        "sizes": layout.sizes,
+        "activations": [
+            {"name": a.name} | ({"slope": a.slope} if a.name == "leaky_relu" else {}) for a in layout.activations
+        ],
+        "dtype": dtype.name,
+        "count": layout.n_parameters,
+    }
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    prefix = MAGIC + LENGTHS.pack(VERSION, len(encoded)) + encoded
+    return prefix + bytes(-len(prefix) % ALIGNMENT)
+
+
+def _check_magic(start: bytes, refuse: Callable[[str], NoReturn]) -> None:
+    if start.startswith(MAGIC):
+        return
+    if start[1:4] == MAGIC[1:4]:
+        refuse(f"damaged, as by a transfer in text mode: expected {MAGIC!r} at its start, got {start[: len(MAGIC)]!r}")
+    refuse(f"not a model file of fnn: expected {MAGIC!r} at its start, got {start[: len(MAGIC)]!r}")
+
+
+def _parse_header(encoded: bytes, refuse: Callable[[str], NoReturn]) -> tuple[Layout, np.dtype]:
+    try:
+        header = json.loads(encoded.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of too many digits, too deep
+        refuse(f"damaged: its header is not the JSON expected, {error}")
+    if not isinstance(header, dict) or set(header) != HEADER_KEYS or header["format"] != FORMAT:
+        refuse(f"damaged: expected a header with {sorted(HEADER_KEYS)}, format {FORMAT!r}")
+    sizes, entries, dtype, count = header["sizes"], header["activations"], header["dtype"], header["count"]
+    if not isinstance(sizes, list) or len(sizes) < 2 or not all(type(size) is int and size >= 1 for size in sizes):
+        refuse("damaged: expected sizes to be at least two integers >= 1")
+    if not isinstance(entries, list) or len(entries) != len(sizes) - 1:
+        refuse(f"damaged: expected {len(sizes) - 1} activations")
+    activations = [_parse_activation(entry, refuse) for entry in entries]
+    if any(activation.name == "softmax" for activation in activations[:-1]):
+        refuse("damaged: expected softmax on the last layer only")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        refuse(f"damaged: expected dtype float32 or float64, got {dtype!r}")
+    # In Python's integers, before the layout is built: absurd sizes must not wrap around.
+    total = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    if type(count) is not int or count != total or total >= 1 << 60:
+        refuse(f"damaged: its sizes make {total} parameters, got a count of {count!r}")
+    return Layout(tuple(sizes), tuple(activations)), DTYPES[dtype]
+
+
+def _parse_activation(entry: Any, refuse: Callable[[str], NoReturn]) -> Activation:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    known = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    if known is None or set(entry) != ({"name", "slope"} if name == "leaky_relu" else {"name"}):
+        refuse(f"damaged: expected an activation with its name, got {str(entry)[:100]}")
+    if name != "leaky_relu":
+        return known
+    if type(entry["slope"]) is not float:
+        refuse(f"damaged: expected the slope of leaky_relu, got {str(entry['slope'])[:100]}")
+    try:
+        return known.with_slope(entry["slope"])
+    except ValueError as error:
+        refuse(f"damaged: {error}")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")

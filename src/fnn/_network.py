@@ -1,0 +1,559 @@
+"""Network: a chain of dense layers whose parameters lie in one flat vector."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+
+from fnn import _backprop_numpy, _checks, _dispatch, _modelfile, _train
+from fnn._formulas import Activation, Loss, find_activation
+from fnn._layout import Layout
+from fnn._optimizers import SGD
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+Callback = Callable[["Network", _train.History], object]
+INITS = ("reference", "glorot", "he", "zeros")
+
+
+@dataclass(frozen=True)
+class Input:
+    """The input of a network.
+
+    Parameters
+    ----------
+    units : int
+        Number of inputs, >= 1.
+    """
+
+    units: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "units", _checks.whole_number(self.units, "units"))
+
+    def __repr__(self) -> str:
+        return f"Input({self.units})"
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Dense:
+    """A dense layer: every neuron sees the whole layer below.
+
+    Parameters
+    ----------
+    units : int
+        Number of neurons, >= 1.
+    activation : str or Activation, default "relu"
+        Name or member of `fnn.activations`.
+    slope : float, optional
+        Slope below zero of leaky_relu, >= 0; 0.01 unless given.  An error with any other activation.
+    """
+
+    units: int
+    activation: Activation
+
+    def __init__(self, units: int, activation: str | Activation = "relu", slope: float | None = None) -> None:
+        found = find_activation(activation, "activation")
+        object.__setattr__(self, "units", _checks.whole_number(units, "units"))
+        object.__setattr__(self, "activation", found if slope is None else found.with_slope(slope))
+
+    def __repr__(self) -> str:
+        slope = f", slope={self.activation.slope}" if self.activation.name == "leaky_relu" else ""
+        return f"Dense({self.units}, {self.activation.name!r}{slope})"
+
+
+class LayerViews(list[np.ndarray]):
+    """The weights or the biases of every layer: views of the flat vector.  Assigning to an entry copies into it."""
+
+    def __init__(self, views: Iterable[np.ndarray], kind: str) -> None:
+        super().__init__(views)
+        self._kind = kind
+
+    def __setitem__(self, index: SupportsIndex | slice, value: Any) -> None:
+        chosen = range(len(self))[index]
+        numbers, entries = ([chosen], [value]) if isinstance(chosen, int) else (list(chosen), list(value))
+        if len(entries) != len(numbers):
+            raise ValueError(f"{self._kind}: expected {len(numbers)} arrays, one a layer, got {len(entries)}")
+        views = [self[number] for number in numbers]
+        names = [f"layer {number + 1} {self._kind}" for number in numbers]
+        fitting = [_fitting(entry, view, name) for entry, view, name in zip(entries, views, names, strict=True)]
+        for view, values in zip(views, fitting, strict=True):
+            view[...] = values
+
+
+class Network:
+    """A feed-forward network of dense layers.
+
+    Parameters
+    ----------
+    layers : sequence of int, or of Input and Dense
+        Either the sizes, inputs first: ``[64, 32, 10]``; or ``[Input(64), Dense(32, "relu"), Dense(10, "softmax")]``.
+    activation : str or Activation, default "relu"
+        Activation of the inner layers.  Only with sizes.
+    output : str or Activation, default "identity"
+        Activation of the last layer, the only one that may be softmax.  Only with sizes.
+    dtype : {"float32", "float64"}, default "float32"
+        Type of the parameters and of all computation.
+    init : {"glorot", "he", "reference", "zeros"}, default "glorot"
+        How the parameters start.  glorot: weights uniform in ±sqrt(6 / (I + O)), biases 0 (Glorot and Bengio 2010).
+        he: weights normal with deviation sqrt(2 / I), biases 0 (He et al. 2015).  reference: as the C++ class does it,
+        weights and biases uniform in ±1/sqrt(I) with the middle tenth left out.  zeros: all 0.
+    seed : int, None or numpy.random.Generator, default 0
+        What the random numbers come from; None takes new ones every time.
+
+    Attributes
+    ----------
+    layout : Layout
+        Sizes, activations and offsets.
+    dtype : numpy.dtype
+        Type of the parameters.
+
+    Raises
+    ------
+    ValueError
+        A size, name or value that is not one of those above.
+
+    Examples
+    --------
+    >>> net = fnn.Network([64, 32, 10], output="softmax")
+    >>> net.parameters.shape
+    (2410,)
+    >>> net.weights[0].shape, net.biases[0].shape
+    ((64, 32), (32,))
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[int] | Sequence[Input | Dense],
+        activation: str | Activation | None = None,
+        output: str | Activation | None = None,
+        dtype: DTypeLike = "float32",
+        init: str = "glorot",
+        seed: int | np.random.Generator | None = 0,
+    ) -> None:
+        found_dtype = _float_dtype(dtype)
+        if not isinstance(init, str) or init not in INITS:
+            raise ValueError(f"init: expected one of {', '.join(INITS)}, got {init!r}")
+        rng = _checks.generator(seed)
+        self._layout = _layout(layers, activation, output, found_dtype)
+        self._parameters = _initial(self._layout, found_dtype, init, rng)
+
+    @property
+    def layout(self) -> Layout:
+        """Sizes, activations and offsets of the layers."""
+        return self._layout
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the parameters: float32 or float64."""
+        return self._parameters.dtype
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """All weights and biases, shape (P,): layer after layer, each (I + 1, O) row by row, the bias row last.
+
+        Writable in place.  Assigning copies a finite vector of the same shape into it.
+        """
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        self._parameters[:] = _fitting(values, self._parameters, "parameters")
+
+    @property
+    def weights(self) -> LayerViews:
+        """Weights of every layer, views (I, O) of `parameters`: row per input, column per neuron."""
+        return LayerViews(self._layout.weights(self._parameters), "weights")
+
+    @weights.setter
+    def weights(self, values: Sequence[ArrayLike]) -> None:
+        self.weights[:] = values
+
+    @property
+    def biases(self) -> LayerViews:
+        """Biases of every layer, views (O,) of `parameters`."""
+        return LayerViews(self._layout.biases(self._parameters), "biases")
+
+    @biases.setter
+    def biases(self, values: Sequence[ArrayLike]) -> None:
+        self.biases[:] = values
+
+    def forward(self, x: ArrayLike) -> np.ndarray:
+        """Compute the outputs for every row of x.
+
+        Parameters
+        ----------
+        x : array_like, shape (B, I)
+
+        Returns
+        -------
+        numpy.ndarray, shape (B, O)
+            A new array of the network's dtype.
+
+        Raises
+        ------
+        ValueError
+            x has a wrong shape, no rows, or values that are not finite.
+        """
+        return self.activations(x)[-1]
+
+    def activations(self, x: ArrayLike) -> list[np.ndarray]:
+        """Compute the output of every layer for every row of x.
+
+        Parameters
+        ----------
+        x : array_like, shape (B, I)
+
+        Returns
+        -------
+        list of numpy.ndarray
+            x itself (B, I) in the network's dtype, then the output of every layer; the last is `forward(x)`.
+
+        Raises
+        ------
+        ValueError
+            As `forward`.
+        """
+        rows = _checks.as_finite(_checks.table(x, self._layout.sizes[0], "x"), self.dtype, "x")
+        layers = _backprop_numpy.forward(self._layout, self._parameters, rows)
+        layers[-1] = _backprop_numpy.activate(layers[-1], self._layout.activations[-1])
+        return layers
+
+    def predict(self, x: ArrayLike) -> np.ndarray:
+        """Compute the outputs for every row of x, some rows at a time: beyond its result it needs a few megabytes.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, I)
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, O)
+
+        Raises
+        ------
+        ValueError
+            As `forward`.
+        """
+        rows = _checks.table(x, self._layout.sizes[0], "x")
+        outputs = np.empty((len(rows), self._layout.sizes[-1]), self.dtype)
+        for chunk in _checks.row_chunks(len(rows), sum(self._layout.sizes)):
+            finite = _checks.as_finite(rows[chunk], self.dtype, "x", chunk.start)
+            z = _backprop_numpy.forward(self._layout, self._parameters, finite)[-1]
+            outputs[chunk] = _backprop_numpy.activate(z, self._layout.activations[-1])
+        return outputs
+
+    def predict_class(self, x: ArrayLike) -> np.ndarray:
+        """Compute the class of every row of x: the index of the highest output, the first one on a tie.
+
+        With a single output the classes are 0 and 1, and 1 means above the middle: above 0 if the output is tanh, above
+        0.5 otherwise.  Where every output answers a question of its own, take ``net.predict(x) > 0.5`` instead.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, I)
+
+        Returns
+        -------
+        numpy.ndarray of intp, shape (N,)
+
+        Raises
+        ------
+        ValueError
+            As `forward`.
+        """
+        outputs = self.predict(x)
+        if outputs.shape[1] == 1:
+            return (outputs[:, 0] > _train.threshold(self._layout)).astype(np.intp)
+        highest: np.ndarray = outputs.argmax(axis=1)
+        return highest
+
+    def loss_and_gradient(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        loss: str | Loss = "squared_error",
+        reduction: str = "mean",
+        threads: int | None = None,
+    ) -> tuple[float, np.ndarray]:
+        """Compute the loss over the rows of x and y and its gradient; the network stays as it is.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, I)
+        y : array_like, shape (N, O)
+            Or (N,) if O is 1; or (N,) class labels for cross_entropy.
+        loss : str or Loss, default "squared_error"
+            Name or member of `fnn.losses`; it must go with the output activation.
+        reduction : {"mean", "sum"}, default "mean"
+            Average or add up the losses of the rows.
+        threads : int, optional
+            Threads to use; all CPUs unless given.
+
+        Returns
+        -------
+        loss : float
+        gradient : numpy.ndarray, shape (P,)
+            Laid out as `parameters`.
+
+        Raises
+        ------
+        ValueError
+            An argument that is not one of those above, or data that are empty or not finite.
+        """
+        found = _train.fitting_loss(loss, self._layout)
+        mean, n_threads = _checks.is_mean(reduction), _train.thread_count(threads)
+        rows, targets = _train.checked_data(x, y, self._layout, self.dtype, found)
+        scale = 1 / len(rows) if mean else 1.0
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinite loss is what it is, on every backend
+            value, gradient = _dispatch.kernels.loss_and_gradient(
+                self._layout, self._parameters, rows, targets, found, scale, n_threads
+            )
+        return float(value), gradient
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        epochs: int = 10,
+        batch_size: int = 32,
+        loss: str | Loss = "squared_error",
+        optimizer: str | SGD = SGD(0.01),  # noqa: B008 - frozen
+        saturation: float | None = None,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        metric: str | Callable[[np.ndarray, np.ndarray], float] | None = "auto",
+        reduction: str = "mean",
+        shuffle: bool = True,
+        seed: int | np.random.Generator | None = 0,
+        threads: int | None = None,
+        callbacks: Iterable[Callback] | Callback = (),
+        progress: bool = False,
+    ) -> _train.History:
+        """Train the network on the rows of x and y.
+
+        Everything is checked first: after a ValueError the network is as it was.  Ctrl-C ends training between two
+        updates, and the network keeps what the updates before have done.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, I)
+            A C-contiguous array of the network's dtype is used in place, anything else copied once.
+        y : array_like, shape (N, O)
+            Or (N,) if O is 1; or (N,) integer class labels for cross_entropy.
+        epochs : int, default 10
+            Times to go through the rows, >= 1.
+        batch_size : int, default 32
+            Rows to an update, >= 1; 1 is online training, where every sample updates the weights.  More than N means N.
+        loss : str or Loss, default "squared_error"
+            Name or member of `fnn.losses`; it must go with the output activation.
+        optimizer : SGD or str, default SGD(0.01)
+        saturation : float, optional
+            Keep every weight and bias inside ±saturation, after every update.
+        validation : pair of array_like, optional
+            Data (x, y) to evaluate after every epoch.
+        metric : {"auto", "accuracy", "r2"}, callable or None, default "auto"
+            What to compute on the validation data beside the loss.  auto: accuracy for cross_entropy and
+            binary_cross_entropy, r2 for squared_error.  A callable is given the targets and the outputs.
+        reduction : {"mean", "sum"}, default "mean"
+            Average or add up the losses of a batch, and those that the history reports over an epoch's rows.
+        shuffle : bool, default True
+            Take the rows in a new random order each epoch.
+        seed : int, None or numpy.random.Generator, default 0
+            What the order comes from; None takes a new one every time.
+        threads : int, optional
+            Threads to use; all CPUs unless given.  The result does not depend on it.
+        callbacks : iterable of callable, or one callable, default ()
+            Each is called as ``callback(network, history)`` after every epoch; a true return value ends training.  What
+            it writes into the parameters, the next epoch starts from.
+        progress : bool, default False
+            Show one line of progress on stderr.
+
+        Returns
+        -------
+        History
+            Losses, metrics and times by epoch.
+
+        Raises
+        ------
+        ValueError
+            An argument that is not one of those above, or data that are empty, of a wrong shape or not finite.
+        DivergenceError
+            The loss or a parameter became infinite or NaN; the network holds the parameters of the last epoch's end at
+            which all was finite.
+
+        Examples
+        --------
+        >>> x, labels = fnn.load_digits()
+        >>> net = fnn.Network([64, 32, 10], output="softmax")
+        >>> history = net.fit(x, labels, loss="cross_entropy", optimizer=fnn.SGD(0.05, momentum=0.9))
+        >>> history.epochs
+        10
+        """
+        return _train.fit(
+            self,
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            loss=loss,
+            optimizer=optimizer,
+            saturation=saturation,
+            validation=validation,
+            metric=metric,
+            reduction=reduction,
+            shuffle=shuffle,
+            seed=seed,
+            threads=threads,
+            callbacks=callbacks,
+            progress=progress,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a file, completely or not at all (docs/model-file.md describes the format).
+
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced; through a symbolic link, the file that it points to.
+
+        Raises
+        ------
+        ModelFileError
+            `path` is something other than a file, or a parameter is not finite.
+        OSError
+            The file cannot be written.
+        """
+        _modelfile.write(path, self._layout, self._parameters)
+
+    def summary(self) -> str:
+        """Return a table of the layers: shape of the weights, activation, number of parameters.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> print(fnn.Network([64, 32, 10], output="softmax").summary())
+        layer  shape     activation  parameters
+        input  (64,)                          0
+        1      (64, 32)  relu             2,080
+        2      (32, 10)  softmax            330
+        total                             2,410
+        """
+        layers = zip(self._layout.shapes, self._layout.activations, strict=True)
+        rows = [("layer", "shape", "activation", "parameters"), ("input", f"({self._layout.sizes[0]},)", "", "0")]
+        for number, ((fan_in, fan_out), activation) in enumerate(layers, start=1):
+            slope = f"({activation.slope:g})" if activation.name == "leaky_relu" else ""
+            name, count = f"{activation.name}{slope}", f"{(fan_in + 1) * fan_out:,}"
+            rows.append((str(number), f"({fan_in}, {fan_out})", name, count))
+        rows.append(("total", "", "", f"{self._layout.n_parameters:,}"))
+        a, b, c, d = (max(len(row[column]) for row in rows) for column in range(4))
+        return "\n".join(f"{row[0]:{a}}  {row[1]:{b}}  {row[2]:{c}}  {row[3]:>{d}}" for row in rows)
+
+    def __repr__(self) -> str:
+        sizes, (*inner, last) = list(self._layout.sizes), self._layout.activations
+        if len(set(inner)) <= 1 and "leaky_relu" not in {a.name for a in self._layout.activations}:
+            activation = f", activation={inner[0].name!r}" if inner else ""
+            return f"Network({sizes}{activation}, output={last.name!r}, dtype='{self.dtype}')"
+        return f"Network({_entries(self._layout)}, dtype='{self.dtype}')"
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """Read a network that `Network.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    ModelFileError
+        The file is damaged, is not a model file, or is of a version that this release does not know.
+    OSError
+        The file cannot be read.
+    """
+    layout, parameters = _modelfile.read(path)
+    network = Network(_entries(layout), dtype=parameters.dtype, init="zeros")
+    network.parameters = parameters
+    return network
+
+
+def _entries(layout: Layout) -> list[Input | Dense]:
+    """Describe a layout as the constructor takes it."""
+    layers = zip(layout.sizes[1:], layout.activations, strict=True)
+    return [Input(layout.sizes[0]), *(Dense(units, activation) for units, activation in layers)]
+
+
+def _float_dtype(dtype: Any) -> np.dtype:
+    for known in (np.dtype(np.float32), np.dtype(np.float64)):
+        with suppress(TypeError):  # what NumPy cannot take for a dtype
+            if dtype is not None and np.dtype(dtype) == known:
+                return known
+    raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
+
+
+def _layout(layers: Any, activation: Any, output: Any, dtype: np.dtype) -> Layout:
+    """Turn the constructor's layers into a Layout, or say what is wrong with them."""
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise ValueError(f"layers: expected a list of sizes, or of Input and Dense, got {layers!r}")
+    entries = list(layers)
+    if len(entries) < 2:
+        raise ValueError(f"layers: expected the input and at least one layer, got {entries!r}")
+    if any(isinstance(entry, Input | Dense) for entry in entries):
+        if not isinstance(entries[0], Input) or not all(isinstance(entry, Dense) for entry in entries[1:]):
+            raise ValueError(f"layers: expected Input first and only Dense after it, got {entries!r}")
+        for argument, value in (("activation", activation), ("output", output)):
+            if value is not None:
+                raise ValueError(f"{argument}: expected none beside Dense layers, which have their own, got {value!r}")
+        sizes, chosen = [entry.units for entry in entries], [entry.activation for entry in entries[1:]]
+    else:
+        sizes = [_checks.whole_number(size, f"layers[{index}]") for index, size in enumerate(entries)]
+        inner = find_activation("relu" if activation is None else activation, "activation")
+        last = find_activation("identity" if output is None else output, "output")
+        chosen = [inner] * (len(sizes) - 2) + [last]
+    for number, found in enumerate(chosen[:-1], start=1):
+        if found.name == "softmax":
+            raise ValueError(f"activation: softmax goes on the output layer only, got it on layer {number}")
+    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    if count * dtype.itemsize > sys.maxsize:
+        raise ValueError(f"layers: expected parameters that fit in memory, got {count} for the sizes {sizes}")
+    return Layout(tuple(sizes), tuple(chosen))
+
+
+def _initial(layout: Layout, dtype: np.dtype, init: str, rng: np.random.Generator) -> np.ndarray:
+    """Draw the starting parameters (P,), in double and layer after layer, so that both dtypes start alike."""
+    parameters = np.zeros(layout.n_parameters, dtype)
+    for block, (fan_in, fan_out) in zip(layout.blocks(parameters), layout.shapes, strict=True):
+        if init == "reference":  # weights first, then the biases, by the same rule
+            gap = 0.1 / np.sqrt(fan_in)
+            draw = (2 * rng.random((fan_in + 1, fan_out)) - 1) * (1 / np.sqrt(fan_in) - gap)
+            block[:] = np.where(draw < 0, draw - gap, draw + gap)
+        elif init == "glorot":
+            limit = np.sqrt(6 / (fan_in + fan_out))
+            block[:-1] = rng.uniform(-limit, limit, (fan_in, fan_out))
+        elif init == "he":
+            block[:-1] = rng.normal(0, np.sqrt(2 / fan_in), (fan_in, fan_out))
+    return parameters
+
+
+def _fitting(values: Any, target: np.ndarray, argument: str) -> np.ndarray:
+    """Return `values` as an array that may be copied over `target`."""
+    array = _checks.real_array(values, argument)
+    if array.shape != target.shape:
+        raise ValueError(f"{argument}: expected {target.shape}, got {array.shape}")
+    # As one row or as it is: the check knows two dimensions.
+    return _checks.as_finite(np.atleast_2d(array), target.dtype, argument).reshape(target.shape)

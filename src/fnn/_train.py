@@ -1,0 +1,261 @@
+"""Training: epochs, validation, stopping, callbacks, history."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fnn import _backprop_numpy, _checks, _dispatch
+from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, Loss, find_loss
+from fnn._layout import Layout
+from fnn._optimizers import SGD, find_optimizer
+from fnn._progress import Progress
+
+if TYPE_CHECKING:
+    from fnn._network import Network
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+class DivergenceError(ArithmeticError):
+    """Training stopped because the loss or a parameter became infinite or NaN."""
+
+
+@dataclass
+class History:
+    """What `Network.fit` saw, epoch by epoch.
+
+    Attributes
+    ----------
+    loss : list of float
+        Training loss over the epoch's rows, each taken before the update that it led to.
+    validation_loss : list of float
+        Loss on the validation data after the epoch; empty without them.
+    metric : list of float
+        Metric on the validation data after the epoch; empty without them or with ``metric=None``.
+    metric_name : str
+        What `metric` holds, "" for nothing.
+    seconds : list of float
+        Time that the epoch's training took, validation and callbacks not counted.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    metric: list[float] = field(default_factory=list)
+    metric_name: str = ""
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs trained."""
+        return len(self.loss)
+
+    def facts(self) -> str:
+        """Describe the last epoch in a few words."""
+        parts = [f"loss {self.loss[-1]:.4g}"] if self.loss else []
+        if self.validation_loss:
+            parts.append(f"validation loss {self.validation_loss[-1]:.4g}")
+        if self.metric:
+            parts.append(f"{self.metric_name} {self.metric[-1]:.4g}")
+        return ", ".join(parts)
+
+    def __repr__(self) -> str:
+        facts = f", {self.facts()}" if self.loss else ""
+        return f"<History: {self.epochs} epochs{facts}, {sum(self.seconds):.3g} s>"
+
+
+def fit(
+    network: Network,
+    x: Any,
+    y: Any,
+    *,
+    epochs: Any,
+    batch_size: Any,
+    loss: Any,
+    optimizer: Any,
+    saturation: Any,
+    validation: Any,
+    metric: Any,
+    reduction: Any,
+    shuffle: Any,
+    seed: Any,
+    threads: Any,
+    callbacks: Any,
+    progress: Any,
+) -> History:
+    """Train `network`: the whole of `Network.fit`, which describes the arguments."""
+    layout, dtype, parameters = network.layout, network.dtype, network.parameters
+    n_epochs, batch_size = _checks.whole_number(epochs, "epochs"), _checks.whole_number(batch_size, "batch_size")
+    found_loss, found_optimizer = fitting_loss(loss, layout), find_optimizer(optimizer)
+    rule = found_optimizer.rule(_checks.saturation_limit(saturation))
+    mean = _checks.is_mean(reduction)
+    shuffle, progress = _checks.flag(shuffle, "shuffle"), _checks.flag(progress, "progress")
+    rng, n_threads, callbacks = _checks.generator(seed), thread_count(threads), _callables(callbacks)
+    metric_name, compute_metric = find_metric(metric, found_loss, layout)
+    rows, targets = checked_data(x, y, layout, dtype, found_loss)
+    held_out = None if validation is None else _checked_validation(validation, layout, dtype, found_loss)
+    _checks.as_finite(parameters[None, :], dtype, "parameters")
+
+    n_rows = len(rows)
+    work = _dispatch.kernels.Workspace(layout, dtype, min(batch_size, n_rows), rule.momentum > 0, n_threads)
+    work.load(parameters, rule.saturation)
+    trained = np.empty_like(parameters)
+    history = History(metric_name=metric_name if held_out is not None else "")
+    order = np.arange(n_rows, dtype=np.intp)
+    with Progress(n_epochs, n_rows) if progress else nullcontext() as line:
+        tick = None if line is None else line.tick
+        for epoch in range(1, n_epochs + 1):
+            if shuffle:
+                order = rng.permutation(n_rows).astype(np.intp, copy=False)
+            begin = time.perf_counter()
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):  # a divergence is an error of its own, below
+                    total = _dispatch.kernels.train_epoch(work, rows, targets, order, found_loss, rule, mean, tick)
+            except KeyboardInterrupt:
+                if work.is_finite():
+                    work.store(parameters)
+                raise
+            seconds = time.perf_counter() - begin
+            if not math.isfinite(total):
+                raise _divergence(epoch, f"the loss became {total}", found_optimizer)
+            if not work.is_finite():
+                raise _divergence(epoch, "a parameter became infinite or NaN", found_optimizer)
+            work.store(trained)
+            if held_out is not None:
+                value, outputs = evaluate(layout, trained, *held_out, found_loss, mean)
+                if not math.isfinite(value):
+                    raise _divergence(epoch, f"the validation loss became {value}", found_optimizer)
+                history.validation_loss.append(value)
+                if compute_metric is not None:
+                    history.metric.append(float(compute_metric(held_out[1], outputs)))
+            parameters[:] = trained
+            history.loss.append(total / n_rows if mean else total)
+            history.seconds.append(seconds)
+            if line is not None:
+                line.epoch(history.facts())
+            wishes = [callback(network, history) for callback in callbacks]
+            if any(wishes):
+                break
+            if callbacks:  # one of them may have moved the parameters
+                work.load(parameters, rule.saturation)
+    return history
+
+
+def fitting_loss(loss: Any, layout: Layout) -> Loss:
+    """Return a loss given itself or its name, if it goes with the network's outputs."""
+    found, output = find_loss(loss), layout.activations[-1].name
+    if output not in found.outputs:
+        right = ", ".join(other.name for other in LOSSES.values() if output in other.outputs)
+        raise ValueError(
+            f"loss: {found.name} goes with output activation {', '.join(found.outputs)}; this network's is {output}, "
+            f"which goes with {right}"
+        )
+    if found.code == CROSS_ENTROPY and layout.sizes[-1] == 1:
+        raise ValueError(
+            "loss: cross_entropy expects two outputs or more, got 1; for two classes use a sigmoid output and "
+            "binary_cross_entropy"
+        )
+    return found
+
+
+def thread_count(threads: Any) -> int:
+    """Return the number of threads asked for, all CPUs for None."""
+    return _dispatch.default_threads() if threads is None else _checks.whole_number(threads, "threads")
+
+
+def checked_data(
+    x: Any, y: Any, layout: Layout, dtype: np.dtype, loss: Loss, kind: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return x (N, I) and the targets as the kernels take them; errors name "x" and "y" with `kind` before it."""
+    rows = _checks.as_finite(_checks.table(x, layout.sizes[0], f"{kind}x"), dtype, f"{kind}x")
+    return rows, _checks.targets(y, len(rows), layout.sizes[-1], loss, dtype, f"{kind}y", f"{kind}x")
+
+
+def evaluate(
+    layout: Layout, parameters: np.ndarray, x: np.ndarray, y: np.ndarray, loss: Loss, mean: bool
+) -> tuple[float, np.ndarray]:
+    """Return the loss over the rows and the outputs (N, O); x and y as `checked_data` returns them."""
+    output, total = layout.activations[-1], 0.0
+    outputs = np.empty((len(x), layout.sizes[-1]), x.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows in _checks.row_chunks(len(x), sum(layout.sizes)):
+            z = _backprop_numpy.forward(layout, parameters, x[rows])[-1]
+            outputs[rows] = _backprop_numpy.activate(z, output)
+            total += float(_backprop_numpy.output_delta(z, y[rows], loss, output, 1.0)[0].sum())
+    return (total / len(x) if mean else total), outputs
+
+
+def threshold(layout: Layout) -> float:
+    """Where a single output separates two classes: the middle of tanh's range, of 0 and 1 for every other output."""
+    return 0.0 if layout.activations[-1].name == "tanh" else 0.5
+
+
+def accuracy(y: np.ndarray, outputs: np.ndarray, each_output: bool, middle: float) -> float:
+    """Return the part of the answers that are right.
+
+    With labels (N,), and with rows (N, O) unless `each_output`, an answer is a row: right if its highest output is that
+    of its class.  Otherwise it is an entry: right if it lies on the same side of `middle` as its target.
+    """
+    if y.ndim == 1:
+        return float(np.mean(outputs.argmax(axis=1) == y))
+    if each_output or y.shape[1] == 1:
+        return float(np.mean((outputs > middle) == (y > middle)))
+    return float(np.mean(outputs.argmax(axis=1) == y.argmax(axis=1)))
+
+
+def r2(y: np.ndarray, outputs: np.ndarray) -> float:
+    """Return the coefficient of determination, averaged over the outputs; 1 or 0 for a constant target, met or not."""
+    y64 = y.astype(np.float64)
+    residual = np.square(y64 - outputs).sum(axis=0)
+    spread = np.square(y64 - y64.mean(axis=0)).sum(axis=0)
+    varied = spread > 0
+    ratio = np.where(residual > 0, 1.0, 0.0)
+    ratio[varied] = residual[varied] / spread[varied]
+    return float(np.mean(1 - ratio))
+
+
+def find_metric(metric: Any, loss: Loss, layout: Layout) -> tuple[str, Metric | None]:
+    """Return a metric's name and the metric, given itself, its name, None or "auto"."""
+    if metric is None:
+        return "", None
+    if callable(metric):
+        return getattr(metric, "__name__", "metric"), metric
+    if not isinstance(metric, str) or metric not in ("auto", "accuracy", "r2"):
+        raise ValueError(f"metric: expected 'auto', 'accuracy', 'r2', a callable or None, got {metric!r}")
+    name = loss.metric if metric == "auto" else metric
+    if name == "r2":
+        if loss.code == CROSS_ENTROPY:
+            raise ValueError("metric: r2 does not go with cross_entropy; expected 'accuracy', a callable or None")
+        return name, r2
+    each_output = loss.code == BINARY_CROSS_ENTROPY
+    return name, partial(accuracy, each_output=each_output, middle=threshold(layout))
+
+
+def _checked_validation(validation: Any, layout: Layout, dtype: np.dtype, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise ValueError(f"validation: expected a pair (x, y), got {type(validation).__name__}")
+    x, y = validation
+    return checked_data(x, y, layout, dtype, loss, "validation ")
+
+
+def _callables(callbacks: Any) -> list[Callable[[Network, History], object]]:
+    found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    for callback in found:
+        if not callable(callback):
+            raise ValueError(f"callbacks: expected callables, got {callback!r}")
+    return found
+
+
+def _divergence(epoch: int, what: str, optimizer: SGD) -> DivergenceError:
+    return DivergenceError(
+        f"epoch {epoch}: {what}; try a smaller learning_rate than {optimizer.learning_rate:g}, a saturation limit, or "
+        "x scaled to about [-1, 1].  The network holds its parameters "
+        + (f"of the end of epoch {epoch - 1}" if epoch > 1 else "from before the call")
+    )

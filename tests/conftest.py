@@ -1,0 +1,30 @@
+"""Fixtures for all tests, and the rule that no build may be missing unnoticed."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+import fnn
+from fnn import _dispatch
+
+settings.register_profile("fnn", deadline=None)  # a busy machine is no failure
+settings.load_profile("fnn")
+
+
+def pytest_sessionstart(session):
+    """End the session if FNN_EXPECT_BACKENDS (names, separated by commas) lists a backend that cannot run."""
+    expected = {name.strip() for name in os.environ.get("FNN_EXPECT_BACKENDS", "").split(",")} - {""}
+    missing = expected - set(fnn.available_backends())
+    if missing:
+        names = ", ".join(sorted(missing))
+        pytest.exit(f"FNN_EXPECT_BACKENDS: {names} cannot run here\n{_dispatch.config()}", returncode=3)
+
+
+@pytest.fixture(params=fnn.available_backends())
+def backend(request):
+    """Every backend that runs here, in turn; the one before comes back afterwards."""
+    before = fnn.backend()
+    fnn.set_backend(request.param)
+    yield request.param
+    fnn.set_backend(before)

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+import fnn
+from fnn._optimizers import find_optimizer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": 0}, "learning_rate: expected a finite number > 0, got 0"),
+        ({"learning_rate": -1.0}, "learning_rate: expected a finite number > 0, got -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a finite number > 0, got nan"),
+        ({"learning_rate": float("inf")}, "learning_rate: expected a finite number > 0, got inf"),
+        ({"learning_rate": True}, "learning_rate: expected a finite number > 0, got True"),
+        ({"learning_rate": "fast"}, "learning_rate: expected a finite number > 0, got 'fast'"),
+        ({"momentum": 1}, r"momentum: expected a number in \[0, 1\), got 1"),
+        ({"momentum": -0.1}, r"momentum: expected a number in \[0, 1\), got -0.1"),
+        ({"momentum": float("nan")}, r"momentum: expected a number in \[0, 1\), got nan"),
+        ({"momentum": None}, r"momentum: expected a number in \[0, 1\), got None"),
+        ({"nesterov": 1}, "nesterov: expected True or False, got 1"),
+        ({"nesterov": True}, "nesterov: needs momentum > 0, got momentum=0"),
+    ],
+)
+def test_values_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fnn.SGD(**arguments)
+
+
+def test_a_name_stands_for_the_defaults():
+    assert find_optimizer("sgd") == fnn.SGD(learning_rate=0.01, momentum=0, nesterov=False)
+    with pytest.raises(ValueError, match=r"^optimizer: expected fnn.SGD\(...\) or one of sgd, got 'adam'$"):
+        find_optimizer("adam")
+    with pytest.raises(ValueError, match=r"^optimizer: expected .* got None$"):
+        find_optimizer(None)
+
+
+def test_numpy_numbers_will_do():
+    assert fnn.SGD(np.float32(0.5), np.float64(0.25)).rule(1.0) == (0.5, 0.25, False, 1.0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize(
+    "optimizer", [fnn.SGD(0.05), fnn.SGD(0.05, momentum=0.8), fnn.SGD(0.05, momentum=0.8, nesterov=True)]
+)
+@pytest.mark.parametrize("limit", [None, 0.3])
+def test_the_steps_of_a_linear_neuron_follow_the_equations(backend, optimizer, limit, batch_size):
+    rows = [(0.5, 1.0), (-1.5, 0.25), (2.0, -0.5), (1.0, 1.0)]
+    net = fnn.Network([1, 1], dtype="float64", init="zeros")
+    net.parameters = [0.4, -0.2]
+    net.fit(
+        [[u] for u, _ in rows],
+        [y for _, y in rows],
+        epochs=3,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        saturation=limit,
+        shuffle=False,
+    )
+
+    def clip(value):
+        return value if limit is None else max(-limit, min(limit, value))
+
+    p, v = [clip(0.4), clip(-0.2)], [0.0, 0.0]
+    for _ in range(3):
+        for start in range(0, 4, batch_size):
+            batch = rows[start : start + batch_size]
+            errors = [2 * (p[0] * u + p[1] - y) / batch_size for u, y in batch]
+            gradient = [sum(e * u for e, (u, _) in zip(errors, batch, strict=True)), sum(errors)]
+            for i in range(2):
+                v[i] = optimizer.momentum * v[i] - optimizer.learning_rate * gradient[i]
+                step = v[i]
+                if optimizer.nesterov:
+                    step = optimizer.momentum * v[i] - optimizer.learning_rate * gradient[i]
+                p[i] = clip(p[i] + step)
+    np.testing.assert_allclose(net.parameters, p, rtol=1e-12, atol=0)
