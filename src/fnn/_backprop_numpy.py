@@ -84,9 +84,8 @@ def output_delta(
     v = activate(z, activation)
     if loss.code == SQUARED_ERROR:
         error = v - y
-        return np.sum(np.square(error, dtype=np.float64), axis=1), scale * (
-            2 * error * derivative_factor(v, activation)
-        )
+        g = scale * (2 * error * derivative_factor(v, activation))
+        return np.square(error, dtype=np.float64).sum(axis=1), g
     z64 = z.astype(np.float64)
     if loss.code == BINARY_CROSS_ENTROPY:
         terms = np.maximum(z64, 0) - z64 * y + np.log1p(np.exp(-np.abs(z64)))

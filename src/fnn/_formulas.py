@@ -1,7 +1,7 @@
 """Activations and losses: formula, domain, derivative and source, in one place.
 
-The integer codes are what the compiled kernels branch on; `_backprop.pyx` names the same numbers.  Equation numbers refer
-to docs/backprop.md.
+The integer codes are what the compiled kernels branch on; `_backprop.pyx` and `_simd.h` name the same ones.  Equations
+are those of docs/backprop.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Activation:
     code : int
         Number by which the compiled kernels know it.
     formula, derivative, domain, source : str
-        What it computes; its derivative, written with the activation v = phi(z); the values v takes; where it comes from.
+        What it computes; its derivative, written with the activation v = phi(z); the values v takes; its origin.
     slope : float
         Slope below zero.  Only leaky_relu has one that may be set.
     """

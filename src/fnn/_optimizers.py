@@ -21,9 +21,9 @@ class Rule(NamedTuple):
 class SGD:
     """Stochastic gradient descent, with momentum if asked for.
 
-    Plain: ``W -= learning_rate * gradient``.  With momentum ``m``: ``v = m * v - learning_rate * gradient; W += v``; with
-    Nesterov's form ``W += m * v - learning_rate * gradient`` (Sutskever et al. 2013, as scikit-learn and Keras write it).
-    The velocity ``v`` starts at zero in every call of `fit`.
+    Plain: ``W -= learning_rate * gradient``.  With momentum ``m``: ``v = m * v - learning_rate * gradient; W += v``; in
+    Nesterov's form ``W += m * v - learning_rate * gradient`` (Sutskever et al. 2013, as scikit-learn and Keras write
+    it).  The velocity ``v`` starts at zero in every call of `fit`.
 
     Parameters
     ----------

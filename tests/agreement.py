@@ -1,0 +1,549 @@
+"""The agreement checks: each puts a function of a backend beside a judge, within the bounds that `bounds.py` derives.
+
+A check takes the module with the kernels as its first argument, so that the very check that passes on every backend can
+be shown to fail on a kernel that was broken on purpose (test_can_fail.py).  Where a function hands out its intermediate
+values, every layer is judged from the kernel's own values of the layer before, so that no error hides behind another.
+Letters: B rows of a batch, I fan-in, O fan-out, L layers, P parameters, N rows of the data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import bounds
+import numpy as np
+import oracle
+from bounds import Precision
+
+from fnn import _backprop_numpy as twin
+from fnn._formulas import ACTIVATIONS, LOSSES, Activation, Loss
+from fnn._layout import Layout
+from fnn._optimizers import Rule
+
+DATA = Path(__file__).with_name("data")
+LOOSEST = 1e-3  # a bound above this part of the largest value would forgive too much
+
+PAIRS = [(loss.name, output) for loss in LOSSES.values() for output in loss.outputs]
+PLAIN = Rule(0.05, 0.0, False, np.inf)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and data on which kernels are judged."""
+
+    layout: Layout
+    parameters: np.ndarray  # (P,)
+    x: np.ndarray  # (N, I)
+    y: np.ndarray  # (N, O), or (N,) class labels
+    loss: Loss
+
+    @property
+    def precision(self) -> Precision:
+        """What an operation of the kernels may lose."""
+        return Precision.of(self.parameters.dtype)
+
+    def in_double(self) -> Case:
+        """Return the same case in float64, the slopes as the kernels round them, for a judge."""
+        kind = self.parameters.dtype.type
+        layout = replace(
+            self.layout, activations=tuple(replace(a, slope=float(kind(a.slope))) for a in self.layout.activations)
+        )
+        y = self.y if self.y.ndim == 1 else self.y.astype(np.float64)
+        return Case(layout, self.parameters.astype(np.float64), self.x.astype(np.float64), y, self.loss)
+
+    def targets(self, rows: np.ndarray) -> np.ndarray:
+        """Return the targets of some rows as (B, O)."""
+        return np.eye(self.layout.sizes[-1])[self.y[rows]] if self.y.ndim == 1 else self.y[rows]
+
+
+def make_case(
+    sizes: tuple[int, ...],
+    rows: int,
+    *,
+    hidden: str = "relu",
+    output: str = "identity",
+    loss: str = "squared_error",
+    dtype: str = "float32",
+    labels: bool = False,
+    slope: float = 0.01,
+    seed: int = 0,
+) -> Case:
+    """Draw a case.  Some inputs are exactly 0, in a third of the rows all of them.
+
+    The weights into a neuron add up to about 1 in magnitude, which keeps the bounds tight through many layers.
+    """
+    rng = np.random.default_rng(seed)
+    known = ACTIVATIONS | {"leaky_relu": replace(ACTIVATIONS["leaky_relu"], slope=slope)}
+    layout = Layout(sizes, tuple(known[name] for name in [hidden] * (len(sizes) - 2) + [output]))
+    parameters = np.empty(layout.n_parameters, dtype)
+    for block, (fan_in, fan_out) in zip(layout.blocks(parameters), layout.shapes, strict=True):
+        block[:-1] = rng.uniform(-2, 2, (fan_in, fan_out)) / fan_in
+        block[-1] = rng.uniform(-0.5, 0.5, fan_out)
+    x = rng.normal(size=(rows, sizes[0]))
+    x[rng.random(x.shape) < 0.3] = 0
+    x[rows // 2 : rows // 2 + rows // 3] = 0
+    if labels:
+        y = rng.integers(0, sizes[-1], rows).astype(np.intp)
+    elif loss == "squared_error":
+        y = rng.normal(size=(rows, sizes[-1])).astype(dtype)
+    else:
+        y = (rng.random((rows, sizes[-1])) * (rng.random((rows, sizes[-1])) < 0.7)).astype(dtype)
+    return Case(layout, parameters, x.astype(dtype), y, LOSSES[loss])
+
+
+# ---- The judges: the oracle for everything, the twin in float64 where scalar loops would take too
+
+
+class Judged(NamedTuple):
+    """A judge's values for one batch, in float64."""
+
+    rows: np.ndarray  # (B,)
+    scale: float
+    layers: list[np.ndarray]  # [x, v_1, ..., v_(L-1), z_L], each (B, width)
+    losses: np.ndarray  # (B,)
+    deltas: list[np.ndarray]  # [g_1, ..., g_L], each (B, O)
+    gradient: np.ndarray  # (P,)
+    velocity: np.ndarray  # (P,), after the update
+    parameters: np.ndarray  # (P,), after the update
+
+
+class ByOracle:
+    """oracle.py, spoken to in arrays."""
+
+    @staticmethod
+    def activate(z: np.ndarray, phi: Activation) -> np.ndarray:
+        return np.array([oracle.activate(row, phi.name, phi.slope) for row in z.tolist()])
+
+    @staticmethod
+    def derivative_factor(v: np.ndarray, phi: Activation) -> np.ndarray:
+        return np.array([oracle.derivative_factor(row, phi.name, phi.slope) for row in v.tolist()])
+
+    @staticmethod
+    def pre_activation(u: np.ndarray, block: np.ndarray) -> np.ndarray:
+        network = [oracle.Layer(block[:-1].tolist(), block[-1].tolist())]
+        return np.array([oracle.forward(network, row)[-1] for row in u.tolist()])
+
+    @staticmethod
+    def output_delta(z: np.ndarray, y: np.ndarray, loss: Loss, phi: Activation) -> tuple[np.ndarray, np.ndarray]:
+        output = oracle.Layer([], [], phi.name, phi.slope)
+        pairs = [(row, target) for row, target in zip(z.tolist(), y.tolist(), strict=True)]
+        losses = [oracle.row_loss(row, target, loss.name, output) for row, target in pairs]
+        return np.array(losses), np.array(
+            [oracle.output_delta(row, target, loss.name, output) for row, target in pairs]
+        )
+
+    @staticmethod
+    def backward(block: np.ndarray, v: np.ndarray, phi: Activation, g: np.ndarray) -> np.ndarray:
+        network = [oracle.Layer([], [], phi.name, phi.slope), oracle.Layer(block[:-1].tolist(), block[-1].tolist())]
+        pairs = zip(v.tolist(), g.tolist(), strict=True)
+        return np.array([oracle.backward(network, [[], row, []], delta)[0] for row, delta in pairs])
+
+    @staticmethod
+    def gradient(u: np.ndarray, g: np.ndarray) -> np.ndarray:
+        return block_of(oracle.layer_gradient(u.tolist(), g.tolist()))
+
+    @staticmethod
+    def train(case: Case, order: np.ndarray, rule: Rule, batch_size: int, mean: bool) -> Iterator[Judged]:
+        network = [
+            oracle.Layer(block[:-1].tolist(), block[-1].tolist(), phi.name, phi.slope)
+            for block, phi in zip(case.layout.blocks(case.parameters), case.layout.activations, strict=True)
+        ]
+        steps = oracle.train(
+            network,
+            case.x.tolist(),
+            case.y.tolist(),
+            order.tolist(),
+            case.loss.name,
+            oracle.Rule(*rule),
+            batch_size,
+            mean,
+        )
+        for rows, step in zip(batches(order, batch_size), steps, strict=True):
+            yield Judged(
+                rows,
+                1 / len(rows) if mean else 1.0,
+                [np.array(layer) for layer in step.layers],
+                np.array(step.losses),
+                [np.array(delta) for delta in step.deltas],
+                *(
+                    np.concatenate([block_of(layer).ravel() for layer in layers])
+                    for layers in (step.gradient, step.velocity, step.network)
+                ),
+            )
+
+
+class ByTwin:
+    """The NumPy twin in float64, itself judged by the oracle on smaller shapes."""
+
+    @staticmethod
+    def pre_activation(u: np.ndarray, block: np.ndarray) -> np.ndarray:
+        return u @ block[:-1] + block[-1]
+
+    @staticmethod
+    def activate(z: np.ndarray, phi: Activation) -> np.ndarray:
+        return twin.activate(z, phi)
+
+    @staticmethod
+    def backward(block: np.ndarray, v: np.ndarray, phi: Activation, g: np.ndarray) -> np.ndarray:
+        return g @ block[:-1].T * twin.derivative_factor(v, phi)
+
+    @staticmethod
+    def gradient(u: np.ndarray, g: np.ndarray) -> np.ndarray:
+        return np.vstack([u.T @ g, g.sum(axis=0)])
+
+    @staticmethod
+    def train(case: Case, order: np.ndarray, rule: Rule, batch_size: int, mean: bool) -> Iterator[Judged]:
+        layout, flat = case.layout, case.parameters
+        velocity = np.zeros_like(flat)
+        for rows in batches(order, batch_size):
+            scale = 1 / len(rows) if mean else 1.0
+            layers = twin.forward(layout, flat, case.x[rows])
+            losses, g = twin.output_delta(layers[-1], case.y[rows], case.loss, layout.activations[-1], scale)
+            deltas = twin.backward(layout, flat, layers, g)
+            slope = twin.gradient(layout, layers, deltas, np.empty_like(flat))
+            velocity = velocity.copy()
+            flat = twin.saturated_update(flat, velocity, slope.copy(), rule)
+            yield Judged(rows, scale, layers, losses, deltas, slope, velocity, flat)
+
+
+Judge = type[ByOracle] | type[ByTwin]
+
+
+def batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Cut the rows into batches; the last may be smaller."""
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def block_of(layer: oracle.Layer) -> np.ndarray:
+    """Return the oracle's layer, or its gradient or velocity, as a block (I + 1, O)."""
+    return np.array([*layer.weights, layer.biases])
+
+
+# ---- The golden runs -----------------------------------------------------------------------------
+
+
+class Golden(NamedTuple):
+    """A run of the published C++ class (data/README.md)."""
+
+    layout: Layout
+    x: np.ndarray  # (N, I)
+    y: np.ndarray  # (N, O)
+    loss: Loss
+    rule: Rule
+    initial: np.ndarray  # (P,)
+    passes: np.ndarray  # (passes, P), float64: the parameters after each
+    deviation: np.ndarray  # (passes,): what fused multiply-add alone changed
+
+    def before(self, number: int) -> np.ndarray:
+        """Return the parameters (P,) that pass `number`, counted from 1, starts from."""
+        return self.passes[number - 2].astype(np.float32) if number > 1 else self.initial
+
+
+def golden(name: str) -> Golden:
+    """Read a golden run: ReLU inside, the output as it is, every sample updating at once."""
+    with np.load(DATA / f"{name}.npz") as data:
+        config = json.loads(str(data["config"]))
+        assert config["activation"] == "RELU"
+        assert config["apply_rate"] == 0
+        sizes = tuple(config["levels"])
+        names = ["relu"] * (len(sizes) - 2) + ["identity"]
+        return Golden(
+            Layout(sizes, tuple(ACTIVATIONS[name] for name in names)),
+            data["inputs"],
+            data["targets"],
+            LOSSES["squared_error"],
+            Rule(config["train_rate"], 0.0, False, config["weightSaturation"]),
+            data["weights_initial"],
+            data["weights"].astype(np.float64),
+            data["fma_deviation"],
+        )
+
+
+# ---- The comparison ------------------------------------------------------------------------------
+
+
+def agree(got: np.ndarray, want: np.ndarray, bound: np.ndarray, what: str) -> None:
+    """Assert that `got` lies within `bound` of `want`, entry by entry; NaN agrees with NaN, infinity with itself."""
+    assert got.shape == want.shape, f"{what}: expected shape {want.shape}, got {got.shape}"
+    with np.errstate(invalid="ignore"):
+        right = (np.abs(got.astype(np.float64) - want) <= bound) & (bound < np.inf)
+    right |= (np.isnan(got) & np.isnan(want)) | (np.isinf(got) & (got == want))
+    if not right.all():
+        first = np.unravel_index(int(np.argmin(right)), right.shape)
+        raise AssertionError(
+            f"{what}: {np.sum(~right)} of {right.size} entries differ, the first at {tuple(map(int, first))}: "
+            f"expected {want[first]!r} within {np.broadcast_to(bound, want.shape)[first]:.3g}, got {got[first]!r}"
+        )
+
+
+class UnsuitableCaseError(Exception):
+    """A case on which even a correct kernel may be so far off that the check would say little."""
+
+
+def tight(bound: np.ndarray, want: np.ndarray, what: str) -> None:
+    """Refuse a bound that grew too loose on its way through a network, as where a ReLU is almost at its kink."""
+    limit = LOOSEST * np.abs(want).max()
+    if bound.max() > limit:
+        raise UnsuitableCaseError(f"{what}: the bound is {bound.max():.3g}, more than {limit:.3g}; choose another case")
+
+
+def same_kind(got: np.ndarray, dtype: np.dtype, what: str) -> None:
+    """Assert that a kernel kept the dtype."""
+    assert got.dtype == dtype, f"{what}: expected {dtype}, got {got.dtype}"
+
+
+# ---- The checks, in the order of the kernels -----------------------------------------------------
+
+
+def check_activate(kernels: ModuleType, z: np.ndarray, activation: Activation) -> None:
+    """Eq. 2 for given pre-activations (B, O): within FUNCTION_ULPS, NaN where z has one."""
+    phi = replace(activation, slope=float(z.dtype.type(activation.slope)))
+    before = z.copy()
+    got = kernels.activate(z, activation)
+    same_kind(got, z.dtype, activation.name)
+    assert not np.shares_memory(got, z), f"{activation.name}: expected a new array"
+    assert np.array_equal(z, before, equal_nan=True), f"{activation.name}: changed its argument"
+    z64 = z.astype(np.float64)
+    want = ByOracle.activate(z64, phi)
+    with np.errstate(invalid="ignore"):
+        bound = bounds.activation(z64, np.zeros_like(z64), want, phi, Precision.of(z.dtype))
+    agree(got, want, bound, f"{activation.name} of {z.dtype}")
+
+
+def check_derivative_factor(kernels: ModuleType, v: np.ndarray, activation: Activation) -> None:
+    """Eq. 3 for given activations (B, O)."""
+    phi = replace(activation, slope=float(v.dtype.type(activation.slope)))
+    got = kernels.derivative_factor(v, activation)
+    same_kind(got, v.dtype, activation.name)
+    v64 = v.astype(np.float64)
+    bound = bounds.derivative_factor(v64, np.zeros_like(v64), phi, Precision.of(v.dtype))[1]
+    agree(got, ByOracle.derivative_factor(v64, phi), bound, f"derivative of {activation.name} in {v.dtype}")
+
+
+def check_forward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> None:
+    """Eq. 1 and 2, each layer from the kernel's own output of the layer below."""
+    judged, p = case.in_double(), case.precision
+    layers = kernels.forward(case.layout, case.parameters, case.x)
+    assert len(layers) == case.layout.n_layers + 1
+    agree(layers[0], judged.x, np.zeros(1), "layer 0")
+    blocks = judged.layout.blocks(judged.parameters)
+    for depth, (block, phi) in enumerate(zip(blocks, judged.layout.activations, strict=True), start=1):
+        same_kind(layers[depth], case.x.dtype, f"layer {depth}")
+        u = layers[depth - 1].astype(np.float64)
+        want = judge.pre_activation(u, block)
+        bound = bounds.pre_activation(u, np.zeros_like(u), block, np.zeros_like(block), p)[1]
+        if depth < case.layout.n_layers:
+            z, want = want, judge.activate(want, phi)
+            bound = bounds.activation(z, bound, want, phi, p)
+        agree(layers[depth], want, bound, f"layer {depth} of {case.layout.sizes}")
+
+
+def check_output_delta(kernels: ModuleType, case: Case, z: np.ndarray, scale: float) -> None:
+    """Eq. 4 for given pre-activations (N, O) of the output layer."""
+    phi, p = case.in_double().layout.activations[-1], case.precision
+    losses, g = kernels.output_delta(z, case.y, case.loss, case.layout.activations[-1], scale)
+    same_kind(losses, np.dtype(np.float64), "row losses")
+    same_kind(g, z.dtype, "output delta")
+    z64, y = z.astype(np.float64), case.in_double().targets(np.arange(len(z)))
+    want_losses, want_g = ByOracle.output_delta(z64, y, case.loss, phi)
+    v = ByOracle.activate(z64, phi)
+    dlosses, dg = bounds.output_delta(z64, np.zeros_like(z64), v, y, case.loss, phi, scale, p)
+    what = f"{case.loss.name} of {phi.name}"
+    agree(losses, want_losses, dlosses, f"losses, {what}")
+    agree(g, scale * want_g, dg, f"output delta, {what}")
+
+
+def check_backward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> None:
+    """Eq. 5 and 6, each layer from the kernel's own delta of the layer above."""
+    judged, p = case.in_double(), case.precision
+    layers = twin.forward(case.layout, case.parameters, case.x)
+    g = np.random.default_rng(len(layers[-1])).normal(size=layers[-1].shape).astype(case.x.dtype)
+    deltas = kernels.backward(case.layout, case.parameters, layers, g)
+    assert len(deltas) == case.layout.n_layers
+    agree(deltas[-1], g.astype(np.float64), np.zeros(1), "output delta")
+    for depth in range(case.layout.n_layers - 1, 0, -1):
+        same_kind(deltas[depth - 1], case.x.dtype, f"delta {depth}")
+        block, phi = judged.layout.blocks(judged.parameters)[depth], judged.layout.activations[depth - 1]
+        v, above = layers[depth].astype(np.float64), deltas[depth].astype(np.float64)
+        w = block[:-1].T
+        dsums = bounds.product(above, np.zeros_like(above), w, np.zeros_like(w), p)
+        factor = bounds.derivative_factor(v, np.zeros_like(v), phi, p)
+        bound = bounds.elementwise(above @ w, dsums, *factor, 1, p)
+        agree(deltas[depth - 1], judge.backward(block, v, phi, above), bound, f"delta {depth} of {case.layout.sizes}")
+
+
+def check_gradient(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> None:
+    """Eq. 7 for given layers and deltas."""
+    layout = case.layout
+    layers = twin.forward(layout, case.parameters, case.x)
+    rng = np.random.default_rng(len(case.x))
+    deltas = [rng.normal(size=layer.shape).astype(case.x.dtype) for layer in layers[1:]]
+    out = np.full_like(case.parameters, np.nan)
+    assert kernels.gradient(layout, layers, deltas, out) is out
+    layers64, deltas64 = ([values.astype(np.float64) for values in lists] for lists in (layers, deltas))
+    exact = [[np.zeros_like(values) for values in lists] for lists in (layers64, deltas64)]
+    bound = bounds.gradient(layout, layers64, exact[0], deltas64, exact[1], case.precision)
+    for depth, (got, limit) in enumerate(zip(layout.blocks(out), layout.blocks(bound), strict=True)):
+        agree(got, judge.gradient(layers64[depth], deltas64[depth]), limit, f"gradient {depth + 1} of {layout.sizes}")
+
+
+def check_saturated_update(kernels: ModuleType, size: int, dtype: str, rule: Rule, seed: int = 0) -> None:
+    """Eq. 8 and 9 for `size` parameters, some of which the limit stops."""
+    rng = np.random.default_rng(seed)
+    w, v, slope = rng.normal(size=(3, size)).astype(dtype)
+    v = v if rule.momentum else v[:0]
+    old_w, old_v, old_slope = (array.astype(np.float64) for array in (w, v, slope))
+    got = kernels.saturated_update(w, v, slope, rule)
+    assert np.shares_memory(got, slope), "expected the new parameters in the gradient's memory"
+    agree(w, old_w, np.zeros(1), "the old parameters")
+    rule = rule._replace(saturation=float(np.dtype(dtype).type(rule.saturation)))
+    old_v = old_v if rule.momentum else np.zeros(size)
+    after, velocity = oracle.moved(
+        *(oracle.Layer([], array.tolist()) for array in (old_w, old_v, old_slope)), oracle.Rule(*rule)
+    )
+    zero = np.zeros(size)
+    dw, dv = bounds.update((old_w, zero), (old_v, zero), (old_slope, zero), rule, Precision.of(np.dtype(dtype)))
+    agree(got, np.array(after.biases), dw, f"parameters after {rule}")
+    if rule.momentum:
+        agree(v, np.array(velocity.biases), dv, f"velocity after {rule}")
+
+
+def check_workspace(kernels: ModuleType, case: Case, saturation: float, batch_size: int = 1) -> None:
+    """`load` brings every parameter inside the limit, `store` gives back the same bits, NaN is found."""
+    wild = case.parameters.copy()
+    wild[::3] *= 100
+    kept = wild.copy()
+    work = kernels.Workspace(case.layout, wild.dtype, batch_size, False, 1)
+    work.load(wild, saturation)
+    out = np.full_like(wild, np.nan)
+    work.store(out)
+    agree(wild, kept.astype(np.float64), np.zeros(1), "the loaded array")
+    limit = float(wild.dtype.type(saturation))
+    want = np.array([oracle.saturated(weight, limit) for weight in wild.tolist()])
+    agree(out, want, np.zeros(1), "stored parameters")
+    assert work.is_finite()
+    for bad in (np.nan, np.inf, -np.inf):
+        for place in {0, len(wild) // 2, len(wild) - 1}:
+            spoilt = kept.copy()
+            spoilt[place] = bad
+            work.load(spoilt, np.inf)
+            work.store(out)
+            agree(out, spoilt.astype(np.float64), np.zeros(1), f"parameters with {bad}")
+            assert not work.is_finite(), f"{bad} at {place} of {len(wild)} passes for finite"
+
+
+def check_loss_and_gradient(
+    kernels: ModuleType, case: Case, scale: float, threads: int = 1, judge: Judge = ByOracle
+) -> None:
+    """Eq. 1 to 7 in one call, over all rows."""
+    got_loss, got = kernels.loss_and_gradient(case.layout, case.parameters, case.x, case.y, case.loss, scale, threads)
+    same_kind(got, case.parameters.dtype, "gradient")
+    assert isinstance(got_loss, float)
+    judged = case.in_double()
+    exact = np.zeros_like(judged.parameters)
+    step = next(judge.train(judged, np.arange(len(case.x)), PLAIN, len(case.x), mean=False))
+    step = step._replace(scale=scale, deltas=[scale * delta for delta in step.deltas])
+    dlosses, dslope = sweep_bounds(judged, step, (judged.parameters, exact), case.precision)
+    what = f"of {case.layout.sizes} on {len(case.x)} rows"
+    tight(dslope, scale * step.gradient, f"gradient {what}")
+    agree(np.array(got_loss), scale * step.losses.sum(), scale * total_bound(step.losses, dlosses), f"loss {what}")
+    agree(got, scale * step.gradient, dslope, f"gradient {what}")
+
+
+def check_train_epoch(
+    kernels: ModuleType,
+    case: Case,
+    order: np.ndarray,
+    rule: Rule,
+    batch_size: int,
+    *,
+    mean: bool = True,
+    threads: int = 1,
+    judge: Judge = ByOracle,
+) -> None:
+    """Eq. 1 to 9 over the batches of `order`; the bounds go through every step."""
+    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.momentum > 0, threads)
+    work.threads = threads  # also where there is too little work to share
+    work.load(case.parameters, rule.saturation)
+    got_total = kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, mean, None)
+    got = np.empty_like(case.parameters)
+    work.store(got)
+
+    rule = rule._replace(saturation=float(got.dtype.type(rule.saturation)))
+    judged = case.in_double()
+    start = np.array([oracle.saturated(weight, rule.saturation) for weight in judged.parameters.tolist()])
+    flat, velocity = (start, np.zeros_like(start)), (np.zeros_like(start), np.zeros_like(start))
+    total, dtotal = 0.0, 0.0
+    for step in judge.train(replace(judged, parameters=start), order, rule, batch_size, mean):
+        dlosses, dslope = sweep_bounds(judged, step, flat, case.precision)
+        dflat, dvelocity = bounds.update(flat, velocity, (step.gradient, dslope), rule, case.precision)
+        flat, velocity = (step.parameters, dflat), (step.velocity, dvelocity)
+        total += float(step.losses.sum())
+        dtotal += total_bound(step.losses, dlosses)
+    what = f"{case.layout.sizes} after {len(order)} rows in batches of {batch_size}, {rule}"
+    tight(flat[1], flat[0] - start, f"step of {what}")
+    agree(
+        np.array(got_total), np.array(total), dtotal + bounds.DOUBLE.gamma(len(order)) * abs(total), f"loss of {what}"
+    )
+    agree(got, *flat, what)
+
+
+def check_nan_is_seen(kernels: ModuleType, case: Case, batch_size: int) -> None:
+    """A NaN in the data or a bias reaches the loss and the parameters; no ReLU that is on and no limit stops it."""
+    for victim in ("x", "y", "first bias", "last bias"):
+        x, y, parameters = case.x.copy(), case.y.copy(), case.parameters.copy()
+        case.layout.biases(parameters)[-1][:] = 3  # a ReLU that is off receives nothing backward, not even a NaN
+        if victim == "x":
+            x[1, -1] = np.nan
+        elif victim == "y":
+            y[1, -1] = np.nan
+        else:
+            case.layout.biases(parameters)[0 if victim == "first bias" else -1][-1] = np.nan
+        work = kernels.Workspace(case.layout, parameters.dtype, batch_size, False, 1)
+        work.load(parameters, 4.0)
+        with np.errstate(invalid="ignore"):
+            total = kernels.train_epoch(
+                work, x, y, np.arange(len(x)), case.loss, Rule(1e-3, 0.0, False, 4.0), True, None
+            )
+        assert np.isnan(total), f"NaN in {victim}: the loss is {total}"
+        assert not work.is_finite(), f"NaN in {victim}: the parameters are finite"
+        work.store(parameters)
+        if case.layout.activations[-1].name == "relu":
+            continue  # where v is NaN it is not above 0, so that a ReLU passes nothing back
+        *weights, bias = case.layout.blocks(parameters)[-1][:, -1]
+        assert np.isnan(weights).any(), f"NaN in {victim}: the last output's weights are {weights}"
+        assert np.isnan(bias), f"NaN in {victim}: the last output's bias is {bias}"
+
+
+def check_golden(kernels: ModuleType, name: str, first: int, last: int) -> None:
+    """Plain online training repeats passes `first` to `last` of a golden run within ten times its `fma_deviation`."""
+    run = golden(name)
+    work = kernels.Workspace(run.layout, np.dtype(np.float32), 1, False, 1)
+    work.load(run.before(first), run.rule.saturation)
+    parameters = np.empty_like(run.initial)
+    for number in range(first, last + 1):
+        kernels.train_epoch(work, run.x, run.y, np.arange(len(run.x)), run.loss, run.rule, False, None)
+        work.store(parameters)
+        agree(parameters, run.passes[number - 1], 10 * run.deviation[number - 1], f"pass {number} of {name}")
+
+
+def sweep_bounds(case: Case, step: Judged, flat: bounds.Bounded, p: Precision) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of the rows' losses (B,) and of the gradient (P,) of one batch."""
+    layout, phi = case.layout, case.layout.activations[-1]
+    errors = bounds.forward(layout, flat, step.layers, p)
+    z, y = step.layers[-1], case.targets(step.rows)
+    v = ByTwin.activate(z, phi)
+    dlosses, dg = bounds.output_delta(z, errors[-1], v, y, case.loss, phi, step.scale, p)
+    derrors = bounds.backward(layout, flat, step.layers, errors, step.deltas, dg, p)
+    return dlosses, bounds.gradient(layout, step.layers, errors, step.deltas, derrors, p)
+
+
+def total_bound(losses: np.ndarray, dlosses: np.ndarray) -> float:
+    """Return the bound of the sum of the rows' losses, taken in double."""
+    return float(dlosses.sum() + bounds.DOUBLE.gamma(len(losses)) * np.abs(losses).sum())

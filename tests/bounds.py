@@ -1,0 +1,194 @@
+"""How far a correct kernel may lie from the oracle: the bounds that docs/backprop.md derives, not tuned.
+
+Each function takes the oracle's values, each with the distance that a kernel's own value may have from it, and returns
+that distance for the values that are computed from them.  Every array is float64.  Equation numbers refer to
+docs/backprop.md.  Letters: B rows of a batch, I fan-in, O fan-out, L layers, P parameters.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fnn._formulas import (
+    BINARY_CROSS_ENTROPY,
+    LEAKY_RELU,
+    RELU,
+    SIGMOID,
+    SOFTMAX,
+    SQUARED_ERROR,
+    TANH,
+    Activation,
+    Loss,
+)
+from fnn._layout import Layout
+from fnn._optimizers import Rule
+
+FUNCTION_ULPS = 4  # promised of exp, tanh and sigmoid on every backend; an ulp is at most 2 u |value|
+
+Bounded = tuple[np.ndarray, np.ndarray]  # values, and how far from them a kernel's may lie
+
+
+class Precision(NamedTuple):
+    """What one operation may lose."""
+
+    u: float  # relatively: the kernel's unit roundoff and the oracle's own
+    eta: float  # absolutely, where a product is subnormal
+
+    @classmethod
+    def of(cls, dtype: np.dtype) -> Precision:
+        """Return the precision of float32 or float64."""
+        info = np.finfo(dtype)
+        return cls(float(info.eps) / 2 + 2.0**-53, float(info.smallest_subnormal))
+
+    def gamma(self, n: int) -> float:
+        """Eq. 10: what n operations in a row may lose, relatively."""
+        return n * self.u / (1 - n * self.u)
+
+
+DOUBLE = Precision.of(np.dtype(np.float64))
+
+
+def product(a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.ndarray, p: Precision) -> np.ndarray:
+    """Eq. 11: of the matrix product a b, every sum taken in any order, with or without fused multiply-add."""
+    most_a, most_b = np.abs(a) + da, np.abs(b) + db
+    terms = (most_a != 0).astype(float) @ (most_b != 0).astype(float)
+    return p.gamma(a.shape[1]) * (most_a @ most_b) + da @ most_b + np.abs(a) @ db + p.eta * terms
+
+
+def elementwise(a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.ndarray, n: int, p: Precision) -> np.ndarray:
+    """Eq. 12: of the elementwise product a b, computed with n multiplications."""
+    most = (np.abs(a) + da) * (np.abs(b) + db)
+    return da * (np.abs(b) + db) + np.abs(a) * db + p.gamma(n) * most + p.eta * (most != 0)
+
+
+def pre_activation(u: np.ndarray, du: np.ndarray, block: np.ndarray, dblock: np.ndarray, p: Precision) -> Bounded:
+    """Eq. 13: z = u W + b, shape (B, O), for u (B, I) and the block (I + 1, O); the bias is one more term."""
+    u, du = with_ones(u, du)
+    return u @ block, product(u, du, block, dblock, p)
+
+
+def with_ones(u: np.ndarray, du: np.ndarray) -> Bounded:
+    """The layer's input (B, I) with the exact 1 that feeds the bias: (B, I + 1)."""
+    return np.pad(u, ((0, 0), (0, 1)), constant_values=1.0), np.pad(du, ((0, 0), (0, 1)))
+
+
+def activation(z: np.ndarray, dz: np.ndarray, v: np.ndarray, phi: Activation, p: Precision) -> np.ndarray:
+    """Eq. 14: of v = phi(z)."""
+    if phi.code == RELU:
+        return np.where(z + dz > 0, dz, 0.0)
+    if phi.code == LEAKY_RELU:
+        steepest = np.where(z + dz <= 0, phi.slope, np.where(z - dz >= 0, 1.0, max(1.0, phi.slope)))
+        rounded = (z - dz < 0) & (phi.slope > 0)
+        return steepest * dz + np.where(rounded, p.gamma(1) * (np.abs(v) + phi.slope * dz) + p.eta, 0.0)
+    if phi.code in (TANH, SIGMOID):
+        steepest = 1.0 if phi.code == TANH else 0.25
+        return steepest * dz + FUNCTION_ULPS * (2 * p.u * (np.abs(v) + dz) + p.eta)
+    if phi.code == SOFTMAX:
+        depth = np.where(v > 0, z.max(axis=1, keepdims=True) - z, 0.0)  # each argument of exp, its sign turned
+        rounding = p.u * (depth + (v * depth).sum(axis=1, keepdims=True))
+        rounding += 4 * FUNCTION_ULPS * p.u + p.gamma(z.shape[1] + 1)
+        spread = np.expm1(dz + dz.max(axis=1, keepdims=True))
+        return v * (spread + (1 + spread) * rounding) + FUNCTION_ULPS * p.eta
+    return dz
+
+
+def derivative_factor(v: np.ndarray, dv: np.ndarray, phi: Activation, p: Precision) -> Bounded:
+    """Eq. 15: phi'(z), written with v; where v may lie on either side of a kink, so may the factor."""
+    if phi.code in (RELU, LEAKY_RELU):
+        either = (v - dv <= 0) & (v + dv > 0)
+        return np.where(v > 0, 1.0, phi.slope), np.where(either, abs(1 - phi.slope), 0.0)
+    if phi.code in (TANH, SIGMOID):
+        d, slope = (1 - v * v, 2 * v) if phi.code == TANH else (v - v * v, 1 - 2 * v)
+        return d, (np.abs(slope) + dv) * dv + p.gamma(2) * (np.square(np.abs(v) + dv) + np.abs(d))
+    return np.ones_like(v), np.zeros_like(v)
+
+
+def output_delta(
+    z: np.ndarray, dz: np.ndarray, v: np.ndarray, y: np.ndarray, loss: Loss, phi: Activation, scale: float, p: Precision
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eq. 16: of the rows' losses (B,), summed in double, and of g = scale * dloss/dz (B, O); y (B, O)."""
+    dv = activation(z, dz, v, phi, p)
+    if loss.code == SQUARED_ERROR:
+        error = v - y
+        derror = dv + p.gamma(1) * (np.abs(error) + dv)
+        dsquares = (2 * np.abs(error) + derror) * derror
+        dlosses = dsquares + DOUBLE.gamma(y.shape[1] + 1) * (np.square(error) + dsquares)
+        factor, dfactor = derivative_factor(v, dv, phi, p)
+        return dlosses.sum(axis=1), elementwise(2 * scale * error, 2 * scale * derror, factor, dfactor, 3, p)
+    total = np.ones((len(y), 1)) if loss.code == BINARY_CROSS_ENTROPY else y.sum(axis=1, keepdims=True)
+    slope = np.abs(v * total - y)
+    terms = (np.abs(y) + total) * np.abs(z).max(axis=1, keepdims=True) + total
+    dlosses = ((slope + total * dz) * dz + DOUBLE.gamma(y.shape[1] + 8) * terms).sum(axis=1)
+    if loss.code != BINARY_CROSS_ENTROPY:
+        depth = z.max(axis=1, keepdims=True) - z
+        of_sum = p.u * (v * depth).sum(axis=1) + 2 * FUNCTION_ULPS * p.u + p.gamma(y.shape[1])
+        dlosses += total[:, 0] * of_sum
+    dslope = dv * total + p.gamma(y.shape[1] + 4) * ((v + dv) * total + np.abs(y))
+    return dlosses, scale * dslope + p.eta
+
+
+def forward(layout: Layout, flat: Bounded, layers: list[np.ndarray], p: Precision) -> list[np.ndarray]:
+    """Eq. 17: of every layer's values [x, v_1, ..., v_(L-1), z_L], for parameters `flat`; the input is exact."""
+    errors = [np.zeros_like(layers[0])]
+    for depth, phi in enumerate(layout.activations, start=1):
+        block, dblock = layout.blocks(flat[0])[depth - 1], layout.blocks(flat[1])[depth - 1]
+        z, dz = pre_activation(layers[depth - 1], errors[-1], block, dblock, p)
+        errors.append(dz if depth == layout.n_layers else activation(z, dz, layers[depth], phi, p))
+    return errors
+
+
+def backward(
+    layout: Layout,
+    flat: Bounded,
+    layers: list[np.ndarray],
+    errors: list[np.ndarray],
+    deltas: list[np.ndarray],
+    dg: np.ndarray,
+    p: Precision,
+) -> list[np.ndarray]:
+    """Eq. 18: of every layer's delta [g_1, ..., g_L]; `errors` go with `layers`, `dg` with g_L."""
+    derrors = [dg]
+    for depth in range(layout.n_layers - 1, 0, -1):
+        w, dw = layout.weights(flat[0])[depth].T, layout.weights(flat[1])[depth].T
+        dsums = product(deltas[depth], derrors[0], w, dw, p)
+        factor = derivative_factor(layers[depth], errors[depth], layout.activations[depth - 1], p)
+        derrors.insert(0, elementwise(deltas[depth] @ w, dsums, *factor, 1, p))
+    return derrors
+
+
+def gradient(
+    layout: Layout,
+    layers: list[np.ndarray],
+    errors: list[np.ndarray],
+    deltas: list[np.ndarray],
+    derrors: list[np.ndarray],
+    p: Precision,
+) -> np.ndarray:
+    """Eq. 19: of the gradient (P,), one product a layer; the bias is fed by a constant 1."""
+    out = np.empty(layout.n_parameters)
+    for block, u, du, g, dg in zip(layout.blocks(out), layers, errors, deltas, derrors, strict=False):
+        ones, exact = with_ones(u, du)
+        block[:] = product(ones.T, exact.T, g, dg, p)
+    return out
+
+
+def update(flat: Bounded, velocity: Bounded, slope: Bounded, rule: Rule, p: Precision) -> tuple[np.ndarray, np.ndarray]:
+    """Eq. 20: of the new parameters and of the new velocity, from the old ones and the gradient, each (P,)."""
+    (w, dw), (v, dv), (g, dg) = flat, velocity, slope
+    kept, most = rule.momentum * v, rule.rate * (np.abs(g) + dg)
+    dvelocity = (
+        rule.momentum * dv + rule.rate * dg + p.gamma(3) * (np.abs(kept) + rule.momentum * dv + most) + 2 * p.eta
+    )
+    step, dstep = kept - rule.rate * g, dvelocity
+    if rule.nesterov:
+        again = rule.momentum * (np.abs(step) + dvelocity)
+        dstep = rule.momentum * dvelocity + rule.rate * dg + p.gamma(3) * (again + most) + 2 * p.eta
+        step = rule.momentum * step - rule.rate * g
+    moved = w + step
+    error = dw + dstep + p.gamma(1) * (np.abs(moved) + dw + dstep)
+    low, value, high = (
+        np.clip(end, -rule.saturation, rule.saturation) for end in (moved - error, moved, moved + error)
+    )
+    return np.maximum(high - value, value - low), dvelocity

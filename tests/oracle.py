@@ -1,0 +1,217 @@
+"""The slow judge: the equations of docs/backprop.md as scalar loops over Python floats (float64).
+
+It shares no code with the package and knows nothing of its flat vector, tiles or chunks.  A layer is its weights (I
+lists of O numbers, one list an input), its biases (O numbers) and its activation; a network is a list of layers.  To
+know whether a kernel is right, compare it with this file; to know whether this file is right, read it beside the
+equations.
+Letters: B rows of a batch, I fan-in, O fan-out, L layers.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+Row = list[float]
+Matrix = list[Row]
+
+
+class Layer(NamedTuple):
+    """One dense layer, and anything shaped like its parameters: a gradient, a velocity."""
+
+    weights: Matrix  # (I, O)
+    biases: Row  # (O,)
+    activation: str = ""
+    slope: float = 0.0  # of leaky_relu, below zero
+
+
+class Rule(NamedTuple):
+    """How a gradient moves the parameters."""
+
+    rate: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    saturation: float = math.inf
+
+
+class Step(NamedTuple):
+    """Everything that happened to one batch."""
+
+    layers: list[Matrix]  # [x, v_1, ..., v_(L-1), z_L], each (B, width), before the update
+    losses: Row  # (B,), before the update
+    deltas: list[Matrix]  # [g_1, ..., g_L], each (B, O)
+    gradient: list[Layer]
+    velocity: list[Layer]  # after the update
+    network: list[Layer]  # after the update
+
+
+def sigmoid(z: float) -> float:
+    return 1 / (1 + math.exp(-z)) if z > 0 else math.exp(z) / (1 + math.exp(z))
+
+
+def softplus(z: float) -> float:
+    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+
+
+def activate(z: Row, activation: str, slope: float = 0.0) -> Row:
+    """Eq. 2 for one row: v = phi(z)."""
+    if activation == "relu":
+        return [0.0 if number < 0 else number for number in z]
+    if activation == "leaky_relu":
+        return [slope * number if number < 0 else number for number in z]
+    if activation == "tanh":
+        return [math.tanh(number) for number in z]
+    if activation == "sigmoid":
+        return [sigmoid(number) for number in z]
+    if activation == "softmax":
+        peak = max(z)
+        shares = [math.exp(number - peak) for number in z]
+        return [share / sum(shares) for share in shares]
+    assert activation == "identity"
+    return list(z)
+
+
+def derivative_factor(v: Row, activation: str, slope: float = 0.0) -> Row:
+    """Eq. 3 for one row: phi'(z), written with v = phi(z)."""
+    if activation == "relu":
+        return [1.0 if number > 0 else 0.0 for number in v]
+    if activation == "leaky_relu":
+        return [1.0 if number > 0 else slope for number in v]
+    if activation == "tanh":
+        return [(1 - number) * (1 + number) for number in v]
+    if activation == "sigmoid":
+        return [number - number * number for number in v]
+    assert activation == "identity"
+    return [1.0] * len(v)
+
+
+def forward(network: Sequence[Layer], x: Row) -> list[Row]:
+    """Eq. 1 and 2 for one row: [x, v_1, ..., v_(L-1), z_L]."""
+    layers = [x]
+    for layer in network:
+        z = list(layer.biases)
+        for u, weights in zip(layers[-1], layer.weights, strict=True):
+            for o, weight in enumerate(weights):
+                z[o] += u * weight
+        layers.append(z if layer is network[-1] else activate(z, layer.activation, layer.slope))
+    return layers
+
+
+def row_loss(z: Row, y: Row, loss: str, output: Layer) -> float:
+    """Eq. 4: the loss of one row."""
+    if loss == "squared_error":
+        v = activate(z, output.activation, output.slope)
+        return sum((a - b) ** 2 for a, b in zip(v, y, strict=True))
+    if loss == "binary_cross_entropy":
+        return sum(b * softplus(-a) + (1 - b) * softplus(a) for a, b in zip(z, y, strict=True))
+    assert loss == "cross_entropy"
+    peak = max(z)
+    log_sum = peak + math.log(sum(math.exp(number - peak) for number in z))
+    return sum(b * (log_sum - a) for a, b in zip(z, y, strict=True))
+
+
+def output_delta(z: Row, y: Row, loss: str, output: Layer) -> Row:
+    """Eq. 4: g_L = dloss/dz of one row."""
+    v = activate(z, output.activation, output.slope)
+    if loss == "squared_error":
+        factors = derivative_factor(v, output.activation, output.slope)
+        return [2 * (a - b) * factor for a, b, factor in zip(v, y, factors, strict=True)]
+    total = sum(y) if loss == "cross_entropy" else 1.0
+    return [a * total - b for a, b in zip(v, y, strict=True)]
+
+
+def backward(network: Sequence[Layer], layers: Sequence[Row], g: Row) -> list[Row]:
+    """Eq. 5 and 6 for one row: [g_1, ..., g_L]."""
+    deltas = [g]
+    for depth in range(len(network) - 1, 0, -1):
+        below = network[depth - 1]
+        factors = derivative_factor(layers[depth], below.activation, below.slope)
+        sums = [
+            sum(weight * delta for weight, delta in zip(weights, deltas[0], strict=True))
+            for weights in network[depth].weights
+        ]
+        deltas.insert(0, [factor * total for factor, total in zip(factors, sums, strict=True)])
+    return deltas
+
+
+def layer_gradient(inputs: Matrix, deltas: Matrix) -> Layer:
+    """Eq. 7 for one layer: the sums over the batch of u_i g_o and of g_o.  inputs (B, I), deltas (B, O)."""
+    width = len(deltas[0])
+    weights = [[0.0] * width for _ in inputs[0]]
+    biases = [0.0] * width
+    for u, g in zip(inputs, deltas, strict=True):
+        for o, delta in enumerate(g):
+            biases[o] += delta
+            for i, number in enumerate(u):
+                weights[i][o] += number * delta
+    return Layer(weights, biases)
+
+
+def moved(layer: Layer, velocity: Layer, gradient: Layer, rule: Rule) -> tuple[Layer, Layer]:
+    """Eq. 8 and 9 for one layer: its new parameters and their new velocity."""
+    rows, velocities = [], []
+    for numbers, speeds, slopes in zip(
+        [*layer.weights, layer.biases],
+        [*velocity.weights, velocity.biases],
+        [*gradient.weights, gradient.biases],
+        strict=True,
+    ):
+        velocities.append([rule.momentum * v - rule.rate * g for v, g in zip(speeds, slopes, strict=True)])
+        steps = velocities[-1]
+        if rule.nesterov:
+            steps = [rule.momentum * v - rule.rate * g for v, g in zip(velocities[-1], slopes, strict=True)]
+        rows.append([saturated(w + step, rule.saturation) for w, step in zip(numbers, steps, strict=True)])
+    return layer._replace(weights=rows[:-1], biases=rows[-1]), Layer(velocities[:-1], velocities[-1])
+
+
+def saturated(weight: float, limit: float) -> float:
+    """Eq. 9; a NaN stays one."""
+    if weight > limit:
+        return limit
+    return -limit if weight < -limit else weight
+
+
+def row_of(y: Row | int, width: int) -> Row:
+    """A class label as a row of zeros with a one."""
+    return [float(j == y) for j in range(width)] if isinstance(y, int) else y
+
+
+def zeros_like(layer: Layer) -> Layer:
+    return Layer([[0.0] * len(layer.biases) for _ in layer.weights], [0.0] * len(layer.biases))
+
+
+def sweep(network: Sequence[Layer], x: Matrix, y: Sequence[Row | int], loss: str, scale: float) -> Step:
+    """Eq. 1 to 7 for one batch whose loss counts `scale` times; nothing moves yet."""
+    output = network[-1]
+    targets = [row_of(target, len(output.biases)) for target in y]
+    layers = [forward(network, row) for row in x]
+    losses = [row_loss(row[-1], target, loss, output) for row, target in zip(layers, targets, strict=True)]
+    deltas = [
+        backward(network, row, [scale * number for number in output_delta(row[-1], target, loss, output)])
+        for row, target in zip(layers, targets, strict=True)
+    ]
+    layers_by_depth = [list(column) for column in zip(*layers, strict=True)]
+    deltas_by_depth = [list(column) for column in zip(*deltas, strict=True)]
+    gradient = [layer_gradient(u, g) for u, g in zip(layers_by_depth[:-1], deltas_by_depth, strict=True)]
+    still = [zeros_like(layer) for layer in network]
+    return Step(layers_by_depth, losses, deltas_by_depth, gradient, still, list(network))
+
+
+def train(
+    network: Sequence[Layer],
+    x: Matrix,
+    y: Sequence[Row | int],
+    order: Sequence[int],
+    loss: str,
+    rule: Rule,
+    batch_size: int,
+    mean: bool,
+) -> Iterator[Step]:
+    """Eq. 1 to 9, batch after batch of the rows in `order`; with batch_size 1 the article's online training."""
+    velocities = [zeros_like(layer) for layer in network]
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        now = sweep(network, [x[row] for row in rows], [y[row] for row in rows], loss, 1 / len(rows) if mean else 1.0)
+        after = [moved(*parts, rule) for parts in zip(network, velocities, now.gradient, strict=True)]
+        network = [layer for layer, _ in after]
+        velocities = [velocity for _, velocity in after]
+        yield now._replace(velocity=velocities, network=network)

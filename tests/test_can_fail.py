@@ -1,0 +1,254 @@
+"""Every agreement check turns red on a kernel that was broken on purpose.
+
+What is broken is in breakages.py.  The NumPy twin is broken one breakage at a time.  The compiled kernels are built
+once with all their breakages in them, each guarded by a switch; with the switch off that build must pass.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from breakages import NUMPY, PYX, SIMD
+
+import agreement
+import fnn
+from agreement import PAIRS, make_case
+from fnn import _backprop_numpy as twin
+from fnn._formulas import ACTIVATIONS
+from fnn._optimizers import Rule
+
+PLAIN = Rule(0.02, 0.0, False, np.inf)
+SATURATED = Rule(0.02, 0.0, False, 0.1)
+MOMENTUM = Rule(0.01, 0.9, False, np.inf)
+NESTEROV = Rule(0.01, 0.9, True, 0.1)
+INNER = ["identity", "relu", "leaky_relu", "tanh", "sigmoid"]
+
+
+# ---- The checks, each on cases that reach every line it is to guard ------------------------------
+
+
+def activate(kernels):
+    z = np.linspace(-110, 110, 606).reshape(6, 101)
+    z[5] = [np.nan, *np.geomspace(1e-9, 1, 100)]
+    for name in INNER:
+        for dtype in ("float32", "float64"):
+            agreement.check_activate(kernels, (z * (1 if dtype == "float32" else 7)).astype(dtype), ACTIVATIONS[name])
+    z = np.array([[3, -2, 0.5, 1, 0], [-3, 900, 899, 1, 0], [-900, -901, -899, -890, -900]])
+    agreement.check_activate(kernels, z, ACTIVATIONS["softmax"])
+
+
+def derivative_factor(kernels):
+    v = np.array([[0.0, -0.0, 0.3, 0.7, 1.0]])
+    for name in ("identity", "relu", "sigmoid"):
+        agreement.check_derivative_factor(kernels, v, ACTIVATIONS[name])
+    for name in ("identity", "leaky_relu", "tanh"):
+        agreement.check_derivative_factor(kernels, np.hstack([v, -v]), ACTIVATIONS[name])
+
+
+def shapes():
+    """Several tiles, panels and chunks, none of them whole."""
+    for hidden in INNER:
+        yield make_case((5, 13, 23, 3), 19, hidden=hidden, output="tanh", seed=2)
+    yield make_case((270, 11, 3), 3)
+    yield make_case((2, 11, 270), 3)
+    yield make_case((7, 5), 261)
+
+
+def over_shapes(kernels, check):
+    for case in shapes():
+        check(kernels, case)
+
+
+def output_delta(kernels):
+    for loss, output in PAIRS:
+        for labels in (False, True) if loss == "cross_entropy" else (False,):
+            case = make_case((2, 7), 9, output=output, loss=loss, labels=labels, seed=3)
+            for spread in (1, 40):
+                z = np.random.default_rng(4).normal(0, spread, (9, 7)).astype("float32")
+                agreement.check_output_delta(kernels, case, z, 0.3)
+            z = np.full((9, 7), 300, "float32")
+            agreement.check_output_delta(kernels, case, z + np.arange(7, dtype="float32"), 0.3)
+
+
+def saturated_update(kernels):
+    for rule in (PLAIN, SATURATED, MOMENTUM, NESTEROV):
+        for size in (37, 48):
+            agreement.check_saturated_update(kernels, size, "float32", rule._replace(rate=0.3))
+
+
+def workspace(kernels):
+    for sizes in ((5, 13, 3), (13, 270)):
+        agreement.check_workspace(kernels, make_case(sizes, 1), 0.3)
+
+
+def loss_and_gradient(kernels):
+    for loss, output in PAIRS:
+        case = make_case((7, 13, 4), 9, hidden="tanh", output=output, loss=loss)
+        agreement.check_loss_and_gradient(kernels, case, 0.3)
+    agreement.check_loss_and_gradient(kernels, make_case((7, 13, 4), 261), 0.3)
+    agreement.check_loss_and_gradient(kernels, make_case((64, 90, 10), 67), 0.3, threads=3)
+
+
+def batches(kernels):
+    order = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3], np.intp)
+    for hidden in ("relu", "tanh"):
+        case = make_case((7, 13, 17, 3), 11, hidden=hidden)
+        for rule in (PLAIN, SATURATED, MOMENTUM, NESTEROV):
+            agreement.check_train_epoch(kernels, case, order, rule, 4)
+            agreement.check_train_epoch(kernels, case, order, rule, 4, mean=False, threads=3)
+    case = make_case((7, 13, 3), 600, hidden="tanh")
+    for rule in (SATURATED, NESTEROV):
+        for threads in (1, 2):
+            agreement.check_train_epoch(kernels, case, np.arange(600), rule, 270, threads=threads)
+
+
+def online(kernels):
+    order = np.array([3, 1, 4, 1, 5, 9], np.intp)
+    for hidden in INNER:
+        for rule in (PLAIN, SATURATED):
+            case = make_case((11, 13, 17, 3), 11, hidden=hidden)
+            agreement.check_train_epoch(kernels, case, order, rule, 1)
+
+
+def nan(kernels):
+    for hidden in ("relu", "tanh"):
+        for batch_size in (1, 3):
+            case = make_case((5, 18, 17, 4), 3, hidden=hidden)
+            agreement.check_nan_is_seen(kernels, case, batch_size)
+
+
+def golden(kernels):
+    agreement.check_golden(kernels, "relu_no_total_gradient", 1, 6)
+    agreement.check_golden(kernels, "digits_64_32_10_relu_online", 2, 6)
+
+
+CHECKS = {
+    "activate": activate,
+    "derivative_factor": derivative_factor,
+    "forward": partial(over_shapes, check=agreement.check_forward),
+    "output_delta": output_delta,
+    "backward": partial(over_shapes, check=agreement.check_backward),
+    "gradient": partial(over_shapes, check=agreement.check_gradient),
+    "saturated_update": saturated_update,
+    "workspace": workspace,
+    "loss_and_gradient": loss_and_gradient,
+    "batches": batches,
+    "online": online,
+    "nan": nan,
+    "golden": golden,
+}
+
+
+def passes(check, kernels):
+    """Whether a check is green; only an AssertionError counts as red."""
+    try:
+        with np.errstate(all="ignore"):
+            CHECKS[check](kernels)
+    except AssertionError:
+        return False
+    return True
+
+
+def replaced(source, old, new, where):
+    """Return the source with one place changed."""
+    assert source.count(old) == 1, f"{where}: expected once, found {source.count(old)} times: {old}"
+    return source.replace(old, new)
+
+
+# ---- The NumPy twin ------------------------------------------------------------------------------
+
+
+def broken_twin(breakage):
+    source = replaced(Path(twin.__file__).read_text(encoding="utf-8"), breakage.old, breakage.new, "_backprop_numpy.py")
+    module = ModuleType(breakage.name)
+    exec(compile(source, breakage.name, "exec"), module.__dict__)
+    return module
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_checks_are_green_on_the_twin(check):
+    assert passes(check, twin)
+
+
+@pytest.mark.parametrize("breakage", NUMPY, ids=lambda breakage: breakage.name)
+def test_checks_turn_red_on_a_broken_twin(breakage):
+    kernels = broken_twin(breakage)
+    assert [check for check in breakage.checks.split() if passes(check, kernels)] == []
+
+
+# ---- The compiled kernels ------------------------------------------------------------------------
+
+SWITCH = """#ifndef FNN_BROKEN
+#define FNN_BROKEN
+static int fnn_broken; /* the breakage that is switched on */
+#endif
+"""
+SETTER = """
+
+def break_kernel(int number):
+    global fnn_broken
+    fnn_broken = number
+"""
+
+
+def with_breakages(source, breakages, where):
+    """Return the source with every breakage in it; several of one statement of C become one chain of switches."""
+    changes = {}
+    for number, breakage in breakages:
+        switched = breakage.new.replace("BROKEN", f"(fnn_broken == {number})")
+        changes.setdefault(breakage.old, []).append((number, switched))
+    for old, news in changes.items():
+        text = news[0][1]
+        if len(news) > 1:
+            text = " else ".join(
+                [*(f"if (fnn_broken == {number}) {{ {new} }}" for number, new in news), f"{{ {old} }}"]
+            )
+        source = replaced(source, old, text, where)
+    return source
+
+
+@pytest.fixture(scope="module")
+def breakable(tmp_path_factory):
+    """Build the compiled kernels with all breakages in them, without much optimisation: what counts is how soon."""
+    folder, package = tmp_path_factory.mktemp("broken"), Path(__file__).parents[1] / "src" / "fnn"
+    numbered = list(enumerate(SIMD + PYX, start=1))
+    header = with_breakages((package / "_simd.h").read_text(encoding="utf-8"), numbered[: len(SIMD)], "_simd.h")
+    (folder / "_simd.h").write_text(SWITCH + header, encoding="utf-8")
+    source = with_breakages(
+        (package / "_backprop.pyx").read_text(encoding="utf-8"), numbered[len(SIMD) :], "_backprop.pyx"
+    )
+    known = "    const int FNN_ROWS\n"
+    source = replaced(source, known, known + "    int fnn_broken\n", "_backprop.pyx") + SETTER
+    (folder / "_backprop_broken.pyx").write_text(source, encoding="utf-8")
+    cythonize = [sys.executable, "-m", "Cython.Build.Cythonize", "--inplace", "-3", "_backprop_broken.pyx"]
+    flags = os.environ | {"CFLAGS": "-O1 -g0 -w -fno-math-errno -fno-trapping-math"}
+    built = subprocess.run(cythonize, cwd=folder, env=flags, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (library,) = [path for path in folder.iterdir() if path.suffix in (".so", ".pyd")]
+    spec = importlib.util.spec_from_file_location("_backprop_broken", library)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if len(fnn.available_backends()) > 1:  # where nothing was compiled there is nothing to break
+
+    @pytest.mark.parametrize("check", CHECKS)
+    def test_checks_are_green_on_the_build_with_all_breakages_off(breakable, check):
+        breakable.break_kernel(0)
+        assert passes(check, breakable)
+
+    @pytest.mark.parametrize(
+        ("number", "breakage"),
+        list(enumerate(SIMD + PYX, start=1)),
+        ids=[breakage.name for breakage in SIMD + PYX],
+    )
+    def test_checks_turn_red_on_a_broken_build(breakable, number, breakage):
+        breakable.break_kernel(number)
+        assert [check for check in breakage.checks.split() if passes(check, breakable)] == []

@@ -1,0 +1,139 @@
+"""Threads: the same bits from any number of them, several trainings at once, training after a fork, and Ctrl-C."""
+
+import multiprocessing
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fnn
+from agreement import PLAIN, make_case
+from fnn import _dispatch
+from fnn._optimizers import Rule
+
+THREADS = [1, 2, 3, 7]
+MOMENTUM = Rule(0.001, 0.9, True, 0.3)
+NETS = {
+    "wide": ((50, 300, 10), 64, 64),
+    "ragged": ((37, 53, 29, 3), 101, 17),
+    "deep": ((8, *[9] * 20, 1), 40, 13),
+    "one row at a time": ((20, 30, 5), 40, 1),
+    "fewer rows than threads": ((33, 65, 2), 9, 3),
+    "several chunks": ((12, 40, 5), 900, 700),
+    "one number": ((1, 1), 20, 8),
+}
+
+
+def trained(case, batch_size, rule, threads):
+    """Two epochs; the parameters and the losses as bytes."""
+    kernels = _dispatch.kernels
+    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.momentum > 0, threads)
+    work.threads = threads  # also where there is too little work to share
+    work.load(case.parameters, rule.saturation)
+    rng = np.random.default_rng(9)
+    totals = [
+        kernels.train_epoch(work, case.x, case.y, rng.permutation(len(case.x)), case.loss, rule, True, None)
+        for _ in range(2)
+    ]
+    parameters = np.empty_like(case.parameters)
+    work.store(parameters)
+    assert np.isfinite(parameters).all()
+    assert not np.array_equal(parameters, case.parameters)
+    return parameters.tobytes(), totals
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", [PLAIN._replace(rate=0.001), MOMENTUM], ids=["plain", "momentum"])
+@pytest.mark.parametrize("net", NETS)
+def test_same_bits(backend, net, rule, dtype):
+    sizes, rows, batch_size = NETS[net]
+    case = make_case(sizes, rows, hidden="tanh", dtype=dtype)
+    one, *others = [trained(case, batch_size, rule, threads) for threads in THREADS]
+    for threads, other in zip(THREADS[1:], others, strict=True):
+        assert other == one, f"{threads} threads"
+
+
+def test_same_gradient(backend):
+    """Large enough that the backend shares the work out by itself."""
+    case = make_case((64, 200, 10), 300, output="softmax", loss="cross_entropy", labels=True)
+    args = case.layout, case.parameters, case.x, case.y, case.loss, 1 / 300
+    (loss, gradient), *others = [_dispatch.kernels.loss_and_gradient(*args, threads) for threads in THREADS]
+    for threads, (other_loss, other_gradient) in zip(THREADS[1:], others, strict=True):
+        assert other_gradient.tobytes() == gradient.tobytes(), f"{threads} threads"
+        assert other_loss == loss, f"{threads} threads"
+
+
+def test_threads_in_use(backend):
+    """A workspace says how many it uses, never more than were asked for, and one where there is little to do."""
+    make = _dispatch.kernels.Workspace
+    assert make(make_case((2, 4, 1), 1).layout, np.dtype("f4"), 1, False, 7).threads == 1
+    large = make(make_case((500, 500, 10), 1).layout, np.dtype("f4"), 128, False, 3).threads
+    assert large == (1 if backend == "numpy" else 3)
+
+
+def fit_digits_like(threads, seed=0):
+    """Parameters after two epochs of Network.fit on a classification problem."""
+    rng = np.random.default_rng(seed)
+    x, labels = rng.normal(size=(300, 40)).astype("float32"), rng.integers(0, 10, 300)
+    network = fnn.Network([40, 128, 10], output="softmax", seed=seed)
+    network.fit(x, labels, epochs=2, batch_size=100, loss="cross_entropy", seed=seed, threads=threads)
+    return network.parameters.copy()
+
+
+def test_several_trainings_at_once(backend):
+    alone = [fit_digits_like(2, seed) for seed in range(6)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda seed: fit_digits_like(2, seed), range(6)))
+    assert [each.tobytes() for each in together] == [each.tobytes() for each in alone]
+    assert len({each.tobytes() for each in alone}) == 6
+
+
+def test_training_after_a_fork(backend):
+    """A child that is forked after a training with threads trains with threads."""
+    here = fit_digits_like(2)
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sending.send(fit_digits_like(2).tobytes()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads that NumPy's BLAS keeps
+        child.start()
+    try:
+        assert receiving.poll(60), "the child hangs"
+        assert receiving.recv() == here.tobytes()
+        child.join(60)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 16, 300])
+def test_ctrl_c(backend, batch_size, threads):
+    """KeyboardInterrupt in the tick ends the epoch at a completed update: the bits are those of the rows done."""
+    case = make_case((30, 50, 10), 64)
+    order = np.random.default_rng(10).integers(0, 64, 5_000_000)
+    rule = PLAIN._replace(rate=1e-4, saturation=0.5)
+    seen = []
+
+    def tick(rows_done):
+        seen.append(rows_done)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    work, again = (
+        _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), batch_size, False, threads) for _ in range(2)
+    )
+    interrupted, repeated = np.empty_like(case.parameters), np.empty_like(case.parameters)
+    work.threads = threads
+    work.load(case.parameters, rule.saturation)
+    with pytest.raises(KeyboardInterrupt):
+        _dispatch.kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, True, tick)
+    work.store(interrupted)
+    assert 0 < seen[0] < seen[1] < len(order)
+    done = seen[1] // batch_size * batch_size
+    again.load(case.parameters, rule.saturation)
+    _dispatch.kernels.train_epoch(again, case.x, case.y, order[:done], case.loss, rule, True, None)
+    again.store(repeated)
+    assert interrupted.tobytes() == repeated.tobytes()
+    assert np.isfinite(_dispatch.kernels.train_epoch(work, case.x, case.y, order[:100], case.loss, rule, True, None))
