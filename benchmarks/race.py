@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from agreement import disagreement
+from equivalence import disagreement
 from problems import CHECK_RATE, TRAIN_RATE, Problem
 from rivals import Contestant, Fnn, MissingError, Rival
 

@@ -20,7 +20,7 @@ import machine  # noqa: E402
 import race  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
-from agreement import disagreement  # noqa: E402
+from equivalence import disagreement  # noqa: E402
 from problems import CHECK_RATE, PROBLEMS  # noqa: E402
 from rivals import FAMILIES, PEERS, Contestant, Fnn, MissingError, contestants  # noqa: E402
 

@@ -53,6 +53,8 @@ cdef extern from "_simd.h" nogil:
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
     Py_ssize_t list_nonzero(int32_t *index, const void *u, Py_ssize_t n)
+    void online_transposed(void *delta, void *wt, Py_ssize_t inputs, Py_ssize_t outputs, const void *u, const void *g,
+                           double rate, double limit, int code, double slope)
     void online_bias(void *bias, Py_ssize_t vecs, const void *g, double rate, double limit)
     void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u, const int32_t *index,
                         Py_ssize_t count, int code, double slope)
@@ -118,11 +120,16 @@ cdef enum:  # as in _formulas.py
 
 cdef enum:
     CHUNK_ROWS = 256  # rows taken through the sweep at once: their panels stay in cache, memory stays bounded
+    FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
     INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
 
 cdef double TICK_SECONDS = 0.05
 cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much as a few thousand operations
-cdef double OPERATIONS_PER_THREAD = 5e5  # measured: two barriers cost less than half of this work saves
+# What decides how many threads a step is worth, measured on a server CPU: the rate of one of them for each number in a
+# vector, the rate at which one core takes over what another has written, and the price of the barriers of a step.
+cdef double OPERATIONS_A_SECOND = 7.5e9
+cdef double BYTES_A_SECOND = 1e10
+cdef double SECONDS_TO_MEET = 1e-6
 
 
 cdef struct Layer:
@@ -133,6 +140,7 @@ cdef struct Layer:
     Py_ssize_t transposed  # offset in the arena: W^T in panels of O rows
     Py_ssize_t u, v, g  # offsets in the arena: the layer's input, its output, its delta, in panels of R rows
     Py_ssize_t index  # offset in the index list of its inputs (online)
+    bint listed  # whether it lists those that are not zero, or takes all
 
 
 cdef struct Plan:
@@ -224,6 +232,9 @@ cdef void copy_parameters(real *flat, real *arena, const Plan *plan, bint into, 
                         inside[j] = -most
                     else:
                         inside[j] = flat[i * layer.outputs + o + j]
+                if into:
+                    for j in range(min(panel, layer.outputs - o), width):
+                        inside[j] = 0
         flat += (layer.inputs + 1) * layer.outputs
 
 
@@ -491,17 +502,18 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
 cdef void online_row(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py_ssize_t *counts) noexcept nogil:
     """One sample forward and backward, every weight moved at once.  A zero input touches no weight; a ReLU that is off
     contributes nothing forward and receives nothing backward (docs/backprop.md, online training)."""
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, p, o, vecs, n_layers = plan.n_layers, n
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, p, o, vecs, n_layers = plan.n_layers
     cdef const Layer *layer
     cdef const real *u
     cdef real *w
     cdef real *g
     cdef real *below
     cdef const Py_ssize_t *order = &row
+    cdef double rate = job.rule.rate, limit = job.rule.saturation
     u = <const real *>job.x + row * plan.layers[0].inputs
     for l in range(n_layers):
         layer = &plan.layers[l]
-        if l == 0 or plan.layers[l - 1].code == FNN_RELU:
+        if layer.listed:
             counts[l] = list_nonzero(plan.index + layer.index, u, layer.inputs)
         for p in range(pieces(layer.outputs, panel)):
             o = p * panel
@@ -509,30 +521,32 @@ cdef void online_row(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py
             w = arena + layer.weights + o * (layer.inputs + 1)
             online_forward(arena + layer.v + o, vecs, w, w + layer.inputs * vecs * vector, u, plan.index + layer.index,
                            counts[l], FNN_IDENTITY if l == n_layers - 1 else layer.code, layer.slope)
+        if layer.code == FNN_SIGMOID:  # sigmoid(0) is not 0, and the padding must be
+            memset(arena + layer.v + layer.outputs, 0, <size_t>(padded(layer.outputs, vector) - layer.outputs) * sizeof(real))
         u = arena + layer.v
     output_delta_rows(arena, plan, job, 0, order, 1.0 if job.mean else job.scale, 0, 1)
     job.total += job.row_losses[0]
     for l in range(n_layers - 1, -1, -1):
         layer = &plan.layers[l]
         g = arena + layer.g
-        if l == 0:
-            online_backward(arena + layer.weights, layer.inputs, layer.outputs,
-                            <const real *>job.x + row * layer.inputs, plan.index + layer.index, counts[0], g,
-                            job.rule.rate, job.rule.saturation, <real *>NULL)
-        else:
+        u = arena + layer.u if l > 0 else <const real *>job.x + row * layer.inputs
+        below = NULL
+        if l > 0 and layer.outputs <= panel:
+            online_transposed(arena + plan.layers[l - 1].g, arena + layer.transposed, layer.inputs, layer.outputs, u, g,
+                              rate, limit, plan.layers[l - 1].code, plan.layers[l - 1].slope)
+        elif l > 0:
             below = arena + plan.layers[l - 1].g
-            n = padded(layer.inputs, vector)
-            if plan.layers[l - 1].code == FNN_RELU:  # an input that is not listed is a ReLU that is off
-                memset(below, 0, <size_t>n * sizeof(real))
-            online_backward(arena + layer.weights, layer.inputs, layer.outputs, arena + layer.u,
-                            plan.index + layer.index, counts[l], g, job.rule.rate, job.rule.saturation, below)
-            if plan.layers[l - 1].code > FNN_RELU:  # the factor of a listed ReLU is 1
-                factor_values(below, below, arena + layer.u, n, plan.layers[l - 1].code, plan.layers[l - 1].slope)
+            if layer.listed:  # an input that is not listed is a ReLU that is off
+                memset(below, 0, <size_t>padded(layer.inputs, vector) * sizeof(real))
+        online_backward(arena + layer.weights, layer.inputs, layer.outputs, u, plan.index + layer.index, counts[l], g, rate,
+                        limit, below)
+        if below is not NULL and not layer.listed:  # the factor of a listed ReLU is 1
+            factor_values(below, below, u, padded(layer.inputs, vector), plan.layers[l - 1].code, plan.layers[l - 1].slope)
         for p in range(pieces(layer.outputs, panel)):
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
             w = arena + layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
-            online_bias(w, vecs, g + o, job.rule.rate, job.rule.saturation)
+            online_bias(w, vecs, g + o, rate, limit)
 
 
 cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *counts) noexcept nogil:
@@ -736,6 +750,7 @@ cdef class Workspace:
             layer.inputs, layer.outputs = layout.shapes[l]
             layer.code, layer.slope = layout.activations[l].code, layout.activations[l].slope
             layer.weights, layer.index = at, inputs
+            layer.listed = layer.inputs > FEW_INPUTS and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
             at += (layer.inputs + 1) * padded(layer.outputs, vector)
             inputs += padded(layer.inputs, 16) + 16  # a vector is stored where the last number goes
         plan.n_padded = at
@@ -759,8 +774,21 @@ cdef class Workspace:
         self.most_threads = min(threads, FNN_MOST_THREADS)
         plan.row_buffers, plan.row_buffer = at, padded(layout.sizes[-1], panel)
         at += 3 * plan.row_buffer * self.most_threads
-        self.team = max(1, min(self.most_threads, <int>(layout.operations * plan.rows / OPERATIONS_PER_THREAD)))
+        self.team = self._best_team()
         self._reserve(at)
+
+    def _best_team(self):
+        """Number of threads with which a step should take the least time; any number gives the same result."""
+        cdef double alone = self.layout.operations * self.plan.rows / (OPERATIONS_A_SECOND * self.plan.lanes)
+        # W, W^T, and what goes forward and comes back: all but a thread's own share was written by other cores.
+        shared = 2 * self.plan.n_padded + 2 * self.plan.rows * sum(self.layout.sizes)
+        exchange = shared * (4 if self.single else 8) / BYTES_A_SECOND
+        best, least = 1, alone
+        for team in range(2, self.most_threads + 1):
+            seconds = alone / team + exchange * (team - 1) / team + SECONDS_TO_MEET
+            if seconds < least:
+                best, least = team, seconds
+        return best
 
     def _reserve(self, Py_ssize_t numbers):
         """Allocate the arena, its start on a cache line, and the lists."""

@@ -98,7 +98,8 @@ def output_delta(
         v[rows, y] -= 1
         return log_sum - z64[rows, y], scale * v
     total = y.sum(axis=1, keepdims=True)
-    return log_sum * total[:, 0] - (z64 * y).sum(axis=1), scale * (v * total - y)
+    row_losses = log_sum * y.sum(axis=1, dtype=np.float64) - (z64 * y).sum(axis=1)
+    return row_losses, scale * (v * total - y)
 
 
 def backward(layout: Layout, parameters: np.ndarray, layers: list[np.ndarray], g: np.ndarray) -> list[np.ndarray]:

@@ -88,6 +88,7 @@ typedef struct {
 #define update_values(w, ...) FNN_TYPED(update_values, w)(w, __VA_ARGS__)
 #define transpose_block(to, ...) FNN_TYPED(transpose_block, to)(to, __VA_ARGS__)
 #define list_nonzero(index, u, n) _Generic((u), const float *: list_nonzero_f32, const double *: list_nonzero_f64)(index, u, n)
+#define online_transposed(delta, ...) FNN_TYPED(online_transposed, delta)(delta, __VA_ARGS__)
 #define online_bias(w, ...) FNN_TYPED(online_bias, w)(w, __VA_ARGS__)
 #define online_forward(out, ...) FNN_TYPED(online_forward, out)(out, __VA_ARGS__)
 #define online_backward(w, ...) FNN_TYPED(online_backward, w)(w, __VA_ARGS__)
@@ -610,6 +611,41 @@ FNN_INLINE void FN(online_propagate)(const int together, REAL *w, ptrdiff_t inpu
             FN(online_rows)(together, 1, 1, w, u, index, g, sums, rate, limit);
     }
     for (int r = 0; r < together; r++) delta[index[r]] = FN(sum)(sums[r]);
+}
+
+/* Eq. 5 and 6 for one row through the panels of W^T, where O is small: delta = (g W^T) * phi'(z) of the layer below, whose
+   activation is u; then W^T itself steps as W does, with the same roundings.  No sum crosses lanes. */
+FNN_INLINE void FN(online_transposed_body)(const int vecs, REAL *delta, REAL *wt, ptrdiff_t outputs, const REAL *u,
+                                           const REAL *g, REAL rate, VEC limit, int code, REAL slope) {
+    VEC sums[2][2], steps[2];
+    for (int v = 0; v < vecs; v++) {
+        sums[0][v] = sums[1][v] = FN(splat)(0);
+        steps[v] = rate * FN(load)(u + v * LANES);
+    }
+    for (; outputs > 0; outputs -= 2)
+        FNN_UNROLL for (int chain = 0; chain < 2; chain++)
+            if (chain < outputs) {
+                const REAL share = *g++;
+                for (int v = 0; v < vecs; v++, wt += LANES) {
+                    VEC old = FN(load)(wt);
+                    sums[chain][v] += share * old;
+                    FN(store)(wt, FN(larger)(-limit, FN(smaller)(limit, old - steps[v] * share)));
+                }
+            }
+    for (int v = 0; v < vecs; v++)
+        FN(store)(delta + v * LANES,
+                  FN(times_factor)(sums[0][v] + sums[1][v], FN(load)(u + v * LANES), code, slope));
+}
+static void FN(online_transposed)(REAL *delta, REAL *wt, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u, const REAL *g,
+                                  double rate, double saturation, int code, double slope) {
+    const VEC limit = FN(splat)((REAL)saturation);
+    const ptrdiff_t whole = (outputs + LANES - 1) / LANES * LANES;
+    for (; inputs > 0; inputs -= PANEL, wt += PANEL * whole, u += PANEL, delta += PANEL) {
+        if (inputs > LANES)
+            FN(online_transposed_body)(2, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
+        else
+            FN(online_transposed_body)(1, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
+    }
 }
 
 /* Eq. 7 and 9 for one row's bias of one panel. */
