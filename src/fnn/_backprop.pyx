@@ -1,18 +1,19 @@
 # cython: language_level=3, boundscheck=False, initializedcheck=False, cdivision=True
 # cython: freethreading_compatible=True, binding=True, embedsignature=True
-"""The backward sweep, compiled.  `_backprop_numpy.py` holds the same functions in the same order; read them side by side.
+"""The backward sweep, compiled.  `_backprop_numpy.py` holds the same functions in the same order, to read side by side.
 
-A. The only kernel source: setup.py builds it once per instruction set, for float and double.  What Cython cannot express,
-   the tiles that live in vector registers, is in `_simd.h`; the loops over layers, batches and tiles are here.
-B. A `Workspace` holds one working copy of the parameters and all scratch, in one block of memory.  Every matrix in it is
-   stored in panels (`_simd.h`, C), so that a tile that one product writes is a tile that the next one reads.
+A. The only kernel source: setup.py builds it once per instruction set, for float and double.  What Cython cannot
+   express, the tiles that live in vector registers, is in `_simd.h`; the loops over layers, batches and tiles are here.
+B. A `Workspace` holds one working copy of the parameters and all scratch, in one block of memory.  Every matrix in it
+   is stored in panels (`_simd.h`, C), so that a tile that one product writes is a tile that the next one reads.
 C. A step: each thread takes its own rows of the batch forward, to the loss and backward without waiting for anybody;
-   then, after a barrier, its own tiles of every layer's gradient, which become the saturated update while they are still
-   in registers.  One thread alone updates each layer as soon as its back-propagated sum is done, while it is in cache.
+   then, after a barrier, its own tiles of every layer's gradient, which become the saturated update while they are
+   still in registers.  One thread alone updates each layer as soon as its back-propagated sum is done, while it is in
+   cache.
 D. No number's sum is split between threads, so any number of them gives the same bits.
 
-Equation numbers refer to docs/backprop.md.  Shape letters: B rows of a batch, I fan-in, O fan-out, L layers, P parameters,
-N rows of the data set; R rows that a panel has room for.
+Equation numbers refer to docs/backprop.md.  Shape letters: B rows of a batch, I fan-in, O fan-out, L layers,
+P parameters, N rows of the data set; R rows that a panel has room for.
 """
 
 import threading
@@ -53,17 +54,17 @@ cdef extern from "_simd.h" nogil:
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
     Py_ssize_t list_nonzero(int32_t *index, const void *u, Py_ssize_t n)
-    void online_transposed(void *delta, void *wt, Py_ssize_t inputs, Py_ssize_t outputs, const void *u, const void *g,
-                           double rate, double limit, int code, double slope)
+    void online_transposed(void *delta, void *wt, Py_ssize_t inputs, Py_ssize_t outputs, const void *u,
+                           const void *g, double rate, double limit, int code, double slope)
     void online_bias(void *bias, Py_ssize_t vecs, const void *g, double rate, double limit)
-    void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u, const int32_t *index,
-                        Py_ssize_t count, int code, double slope)
+    void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u,
+                        const int32_t *index, Py_ssize_t count, int code, double slope)
     void online_backward(void *w, Py_ssize_t inputs, Py_ssize_t outputs, const void *u, const int32_t *index,
                          Py_ssize_t count, const void *g, double rate, double limit, void *delta)
 
 cdef extern from * nogil:
     """
-    /* A barrier that spins, for threads that meet every few microseconds; it yields when a thread was put off its core. */
+    /* A barrier that spins, for threads that meet every few microseconds; it yields where one was put off its core. */
     typedef struct { int arrived, phase, go; } fnn_meeting;
     #if defined(__GNUC__)
     #include <sched.h>
@@ -85,7 +86,8 @@ cdef extern from * nogil:
             __atomic_store_n(&m->phase, phase + 1, __ATOMIC_RELEASE);
             return;
         }
-        for (int tries = 0; __atomic_load_n(&m->phase, __ATOMIC_ACQUIRE) == phase; tries += tries < 8192) fnn_relax(tries);
+        for (int tries = 0; __atomic_load_n(&m->phase, __ATOMIC_ACQUIRE) == phase; tries += tries < 8192)
+            fnn_relax(tries);
     }
     static void fnn_open(fnn_meeting *m) { __atomic_store_n(&m->go, 1, __ATOMIC_RELEASE); }
     static void fnn_wait_until_open(fnn_meeting *m) {
@@ -172,7 +174,7 @@ cdef struct Job:
     void *errors
 
 
-# ---- Where things lie ----------------------------------------------------------------------------------------------------
+# ---- Where things lie --------------------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t padded(Py_ssize_t n, Py_ssize_t vector) noexcept nogil:
     return (n + vector - 1) // vector * vector
@@ -188,7 +190,8 @@ cdef inline Py_ssize_t pieces(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     return (n + size - 1) // size
 
 
-cdef void rows_to_panels(real *panels, Py_ssize_t room, Py_ssize_t row, const real *source, Py_ssize_t columns) noexcept nogil:
+cdef void rows_to_panels(real *panels, Py_ssize_t room, Py_ssize_t row, const real *source,
+                         Py_ssize_t columns) noexcept nogil:
     """Write one row of a matrix into row `row` of its panels of `room` rows."""
     cdef Py_ssize_t panel = 2 * lanes(panels), j
     panels += row * panel
@@ -200,7 +203,8 @@ cdef void rows_to_panels(real *panels, Py_ssize_t room, Py_ssize_t row, const re
         memcpy(panels, source, <size_t>(columns % panel) * sizeof(real))
 
 
-cdef void panels_to_row(real *target, const real *panels, Py_ssize_t room, Py_ssize_t row, Py_ssize_t columns) noexcept nogil:
+cdef void panels_to_row(real *target, const real *panels, Py_ssize_t room, Py_ssize_t row,
+                        Py_ssize_t columns) noexcept nogil:
     """Read row `row` of a matrix from its panels of `room` rows."""
     cdef Py_ssize_t panel = 2 * lanes(target), j
     panels += row * panel
@@ -241,14 +245,16 @@ cdef void copy_parameters(real *flat, real *arena, const Plan *plan, bint into, 
 cdef void transpose_unit(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t i, Py_ssize_t o) noexcept nogil:
     """Refresh W^T from the panels of W for the inputs of panel i and the outputs of panel o."""
     cdef Py_ssize_t vector = plan.lanes, a, b, p, q
-    cdef Py_ssize_t width = vector * vectors(layer.outputs - o, vector), t_width = vector * vectors(layer.inputs - i, vector)
+    cdef Py_ssize_t width = vector * vectors(layer.outputs - o, vector)
+    cdef Py_ssize_t t_width = vector * vectors(layer.inputs - i, vector)
     cdef real *w = arena + layer.weights + o * (layer.inputs + 1) + i * width
     cdef real *wt = arena + layer.transposed + i * padded(layer.outputs, vector) + o * t_width
     for p in range(pieces(width, vector)):
         b = p * vector
         for q in range(pieces(t_width, vector)):
             a = q * vector
-            transpose_block(wt + b * t_width + a, t_width, w + a * width + b, width, min(vector, layer.inputs - i - a))
+            transpose_block(
+                wt + b * t_width + a, t_width, w + a * width + b, width, min(vector, layer.inputs - i - a))
 
 
 cdef void transpose_share(real *arena, const Plan *plan, int thread, int threads) noexcept nogil:
@@ -261,7 +267,7 @@ cdef void transpose_share(real *arena, const Plan *plan, int thread, int threads
             transpose_unit(arena, plan, &plan.layers[l], unit % inner_panels * panel, unit // inner_panels * panel)
 
 
-# ---- The sweep, for a thread's rows [begin, end) of the chunk or its share of the tiles ----------------------------------
+# ---- The sweep, for a thread's rows [begin, end) of the chunk or its share of the tiles --------------------------
 
 cdef void forward_rows(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z."""
@@ -329,8 +335,8 @@ cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, 
     return row_loss
 
 
-cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order, double scale,
-                            Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order,
+                            double scale, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     """Eq. 4: the rows' losses and the output layer's g."""
     cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
     cdef Py_ssize_t r, n = layer.outputs, panel = 2 * plan.lanes, label = -1
@@ -375,9 +381,9 @@ cdef void backward_rows(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t 
                     below.code, below.slope)
 
 
-cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t rows, const fnn_rule *rule, int thread,
-                         int threads) noexcept nogil:
-    """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the chunk's rows, and what `rule` makes of it."""
+cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t rows, const fnn_rule *rule,
+                         int thread, int threads) noexcept nogil:
+    """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the chunk, and what `rule` makes of it."""
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, tile, r, unit, height, tiles, at
     cdef Py_ssize_t inner_panels = pieces(layer.inputs, panel)
@@ -411,7 +417,7 @@ cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, int 
     update_values(arena + begin, arena + plan.velocity + begin, arena + plan.gradient + begin, end - begin, rule)
 
 
-# ---- Steps and epochs ----------------------------------------------------------------------------------------------------
+# ---- Steps and epochs --------------------------------------------------------------------------------------------
 
 cdef bint poll(Job *job, Py_ssize_t rows_done) noexcept with gil:
     """Let Python handle signals and call the tick; True if either raised, which ends the epoch."""
@@ -437,8 +443,8 @@ cdef inline void look_at_clock(Job *job, Py_ssize_t rows_done, double operations
             job.stop = poll(job, rows_done)
 
 
-cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, Py_ssize_t start, Py_ssize_t rows, double scale,
-                     int kind) noexcept nogil:
+cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, Py_ssize_t start, Py_ssize_t rows,
+                     double scale, int kind) noexcept nogil:
     """One chunk of a batch through the sweep, as one of the team's threads; False if training is to stop before it."""
     cdef const Py_ssize_t *order = job.order + start
     cdef int threads = job.threads
@@ -522,7 +528,8 @@ cdef void online_row(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py
             online_forward(arena + layer.v + o, vecs, w, w + layer.inputs * vecs * vector, u, plan.index + layer.index,
                            counts[l], FNN_IDENTITY if l == n_layers - 1 else layer.code, layer.slope)
         if layer.code == FNN_SIGMOID:  # sigmoid(0) is not 0, and the padding must be
-            memset(arena + layer.v + layer.outputs, 0, <size_t>(padded(layer.outputs, vector) - layer.outputs) * sizeof(real))
+            memset(arena + layer.v + layer.outputs, 0,
+                   <size_t>(padded(layer.outputs, vector) - layer.outputs) * sizeof(real))
         u = arena + layer.v
     output_delta_rows(arena, plan, job, 0, order, 1.0 if job.mean else job.scale, 0, 1)
     job.total += job.row_losses[0]
@@ -538,10 +545,11 @@ cdef void online_row(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py
             below = arena + plan.layers[l - 1].g
             if layer.listed:  # an input that is not listed is a ReLU that is off
                 memset(below, 0, <size_t>padded(layer.inputs, vector) * sizeof(real))
-        online_backward(arena + layer.weights, layer.inputs, layer.outputs, u, plan.index + layer.index, counts[l], g, rate,
-                        limit, below)
+        online_backward(arena + layer.weights, layer.inputs, layer.outputs, u, plan.index + layer.index, counts[l], g,
+                        rate, limit, below)
         if below is not NULL and not layer.listed:  # the factor of a listed ReLU is 1
-            factor_values(below, below, u, padded(layer.inputs, vector), plan.layers[l - 1].code, plan.layers[l - 1].slope)
+            factor_values(below, below, u, padded(layer.inputs, vector), plan.layers[l - 1].code,
+                          plan.layers[l - 1].slope)
         for p in range(pieces(layer.outputs, panel)):
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
@@ -561,7 +569,7 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
             return
 
 
-# ---- The functions of _backprop_numpy.py, in its order -------------------------------------------------------------------
+# ---- The functions of _backprop_numpy.py, in its order -----------------------------------------------------------
 
 cdef void _activate(real[::1] out, real[::1] z, Py_ssize_t width, int code, double slope):
     cdef Py_ssize_t r, vector = lanes(&z[0]), n = z.shape[0]
@@ -620,8 +628,8 @@ def forward(layout, parameters, x):
     return layers
 
 
-cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, const Py_ssize_t[::1] labels, real[:, ::1] g,
-                        double[::1] row_losses, int loss, double scale):
+cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, const Py_ssize_t[::1] labels,
+                        real[:, ::1] g, double[::1] row_losses, int loss, double scale):
     cdef Py_ssize_t r, n = z.shape[1]
     cdef real[:, ::1] padded_row = np.zeros((3, padded(n, lanes(&z[0, 0]))), np.asarray(z).dtype)
     for r in range(z.shape[0]):
@@ -833,7 +841,9 @@ cdef class Workspace:
 
     def is_finite(self):
         """Whether no working parameter is NaN or infinite."""
-        return _is_finite(<float *>self.memory, &self.plan) if self.single else _is_finite(<double *>self.memory, &self.plan)
+        if self.single:
+            return _is_finite(<float *>self.memory, &self.plan)
+        return _is_finite(<double *>self.memory, &self.plan)
 
     def put(self, str which, Py_ssize_t l, values):
         """Copy rows (B, width) into the panels of layer l's input "u" or delta "g"."""

@@ -3,15 +3,16 @@
 
 cdef extern from *:
     """
-    /* x86-64-v3 and v4 as the psABI defines them, less what no kernel uses.  __builtin_cpu_supports also asks whether the
-       operating system saves the wide registers. */
+    /* x86-64-v3 and v4 as the psABI defines them, less what no kernel uses.  __builtin_cpu_supports also asks whether
+       the operating system saves the wide registers. */
     #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
     static int fnn_level(void) {
         __builtin_cpu_init();
         if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")
               && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("popcnt"))) return 2;
-        if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd")
-              && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))) return 3;
+        if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+              && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
+              && __builtin_cpu_supports("avx512vl"))) return 3;
         return 4;
     }
     #else

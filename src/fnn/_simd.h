@@ -1,12 +1,12 @@
 /* SIMD micro-kernels that Cython cannot express; the sweep that calls them is _backprop.pyx.
 
-   A. One source for every build.  GCC's and Clang's vector extensions take the width that the compiler's flags allow: 64
-      bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain C.
-   B. One source for float and double.  The file includes itself once for each; FN(name) is name_f32 or name_f64, and the
-      macros at the end of the common part choose between the two by the type of a pointer.
+   A. One source for every build.  GCC's and Clang's vector extensions take the width that the compiler's flags allow:
+      64 bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain C.
+   B. One source for float and double.  The file includes itself once for each; FN(name) is name_f32 or name_f64, and
+      the macros at the end of the common part choose between the two by the type of a pointer.
    C. Panels.  A matrix of R rows and N columns is stored as panels of PANEL (two vectors) columns, each panel row after
-      row, so that a tile of any product reads and writes memory in order and powers of two alias nothing.  A weight matrix's
-      last panel is one vector wide if that holds its columns.  Columns of padding are zero.
+      row, so that a tile of any product reads and writes memory in order and powers of two alias nothing.  A weight
+      matrix's last panel is one vector wide if that holds its columns.  Columns of padding are zero.
    D. Every number of a result is summed in one order, which depends neither on the tile it falls in nor on the thread.
 
    Equation numbers refer to docs/backprop.md.  Letters: B rows of the batch, I fan-in, O fan-out. */
@@ -87,7 +87,8 @@ typedef struct {
 #define bias_tile(w, ...) FNN_TYPED(bias_tile, w)(w, __VA_ARGS__)
 #define update_values(w, ...) FNN_TYPED(update_values, w)(w, __VA_ARGS__)
 #define transpose_block(to, ...) FNN_TYPED(transpose_block, to)(to, __VA_ARGS__)
-#define list_nonzero(index, u, n) _Generic((u), const float *: list_nonzero_f32, const double *: list_nonzero_f64)(index, u, n)
+#define list_nonzero(index, u, n) \
+    _Generic((u), const float *: list_nonzero_f32, const double *: list_nonzero_f64)(index, u, n)
 #define online_transposed(delta, ...) FNN_TYPED(online_transposed, delta)(delta, __VA_ARGS__)
 #define online_bias(w, ...) FNN_TYPED(online_bias, w)(w, __VA_ARGS__)
 #define online_forward(out, ...) FNN_TYPED(online_forward, out)(out, __VA_ARGS__)
@@ -188,8 +189,9 @@ FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return FN(choose)(a < b, a, b); }
 #undef UPPER
 #undef LOWER
 #define ACROSS(j, s) ((j) ^ (s))                          /* the lane that halves of a sum meet in */
-#define UPPER(j, s) (((j) & (s)) ? LANES + (j) - (s) : (j)) /* swap s x s blocks of two rows: the upper row's new lanes */
-#define LOWER(j, s) (((j) & (s)) ? LANES + (j) : (j) + (s)) /* and the lower row's */
+/* To swap s x s blocks of two rows: where the upper row's new lanes are, and the lower row's. */
+#define UPPER(j, s) (((j) & (s)) ? LANES + (j) - (s) : (j))
+#define LOWER(j, s) (((j) & (s)) ? LANES + (j) : (j) + (s))
 #endif
 
 /* Sum of the lanes. */
@@ -211,9 +213,10 @@ FNN_INLINE REAL FN(sum)(VEC v) {
 #endif
 }
 
-/* ---- exp and its kin.  x = n log(2) + r with |r| <= log(2) / 2; log(2) in two parts, the first exact when multiplied by
-   n (Cody and Waite 1980); exp(r) - 1 by a polynomial: for float Cephes' (Moshier 1992), for double Taylor's to degree 13,
-   whose remainder is below 2^-57.  Adding 1.5 * 2^(mantissa bits) rounds to the integer n and leaves n in the low bits. */
+/* ---- exp and its kin.  x = n log(2) + r with |r| <= log(2) / 2; log(2) in two parts, the first exact when multiplied
+   by n (Cody and Waite 1980); exp(r) - 1 by a polynomial: for float Cephes' (Moshier 1992), for double Taylor's to
+   degree 13, whose remainder is below 2^-57.  Adding 1.5 * 2^(mantissa bits) rounds to the integer n and leaves it in
+   the low bits. */
 #undef ROUNDER
 #undef LOG2_E
 #undef LOG_2_HIGH
@@ -274,7 +277,8 @@ FNN_INLINE VEC FN(expm1_reduced)(VEC x, INTS *n) {
     return p * r * r + r;
 }
 
-/* exp: 0 below the range, infinity above it, NaN for NaN; the power of two in two factors, so that subnormals come out. */
+/* exp: 0 below the range, infinity above it, NaN for NaN; the power of two in two factors, so that subnormals come
+   out. */
 FNN_INLINE VEC FN(exp)(VEC x) {
     INTS n, half;
     VEC p;
@@ -363,7 +367,7 @@ static double FN(softmax_row)(REAL *row, ptrdiff_t n) {
     return (double)peak + log((double)FN(sum)(total));
 }
 
-/* ---- Mini-batch tiles: `rows` (1 .. FNN_ROWS) by `vecs` (1 or 2) vectors, one sum a register. -------------------------- */
+/* ---- Mini-batch tiles: `rows` (1 .. FNN_ROWS) by `vecs` (1 or 2) vectors, one sum a register. ---- */
 
 /* sums[r] += sum_k a[r, k] b[k, :].  a: panels `a_panel` numbers apart; b: a panel of `vecs` vectors. */
 FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *a, ptrdiff_t a_panel,
@@ -381,7 +385,7 @@ FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][
     }
 }
 
-/* Calls body(rows, vecs, ...) with literal rows and vecs, so that every tile shape is compiled with its sums in registers. */
+/* Calls body(rows, vecs, ...) with literal rows and vecs, so that every tile shape has its sums in registers. */
 #undef EACH_SHAPE
 #undef ROWS_CASE
 #undef MORE_ROWS
@@ -464,7 +468,7 @@ FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *r
     FN(store)(w, FN(larger)(FN(splat)(-limit), FN(smaller)(FN(splat)(limit), stepped)));
 }
 
-/* Eq. 7 to 9: rows of one weight panel from sum_b a[b, r] g[b, :].  w, state: rows of vecs vectors; a, g: panel rows. */
+/* Eq. 7 to 9: rows of one weight panel from sum_b a[b, r] g[b, :].  w, state: rows of vecs vectors; a, g: of panels. */
 FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, const REAL *a, const REAL *g,
                                   ptrdiff_t batch, const fnn_rule *rule) {
     VEC sums[FNN_ROWS][2];
@@ -531,9 +535,9 @@ static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from,
     FNN_UNROLL for (int i = 0; i < LANES; i++) FN(store)(to + i * to_stride, t[i]);
 }
 
-/* ---- Online training: one row, only the inputs listed in `index`. ---------------------------------------------------- */
+/* ---- Online training: one row, only the inputs listed in `index`. ---- */
 
-/* List where u is not zero, without a branch to mispredict; NaN is not zero.  `index` has room for a vector more than n. */
+/* List where u is not zero, without a branch to mispredict; NaN is not zero.  `index` has room for n and a vector. */
 static ptrdiff_t FN(list_nonzero)(int32_t *index, const REAL *u, ptrdiff_t n) {
     ptrdiff_t count = 0, i = 0;
 #if FNN_BYTES == 64 && REAL_SIZE == 4
@@ -613,8 +617,8 @@ FNN_INLINE void FN(online_propagate)(const int together, REAL *w, ptrdiff_t inpu
     for (int r = 0; r < together; r++) delta[index[r]] = FN(sum)(sums[r]);
 }
 
-/* Eq. 5 and 6 for one row through the panels of W^T, where O is small: delta = (g W^T) * phi'(z) of the layer below, whose
-   activation is u; then W^T itself steps as W does, with the same roundings.  No sum crosses lanes. */
+/* Eq. 5 and 6 for one row through the panels of W^T, where O is small: delta = (g W^T) * phi'(z) of the layer below,
+   whose activation is u; then W^T itself steps as W does, with the same roundings.  No sum crosses lanes. */
 FNN_INLINE void FN(online_transposed_body)(const int vecs, REAL *delta, REAL *wt, ptrdiff_t outputs, const REAL *u,
                                            const REAL *g, REAL rate, VEC limit, int code, REAL slope) {
     VEC sums[2][2], steps[2];
@@ -636,8 +640,8 @@ FNN_INLINE void FN(online_transposed_body)(const int vecs, REAL *delta, REAL *wt
         FN(store)(delta + v * LANES,
                   FN(times_factor)(sums[0][v] + sums[1][v], FN(load)(u + v * LANES), code, slope));
 }
-static void FN(online_transposed)(REAL *delta, REAL *wt, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u, const REAL *g,
-                                  double rate, double saturation, int code, double slope) {
+static void FN(online_transposed)(REAL *delta, REAL *wt, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u,
+                                  const REAL *g, double rate, double saturation, int code, double slope) {
     const VEC limit = FN(splat)((REAL)saturation);
     const ptrdiff_t whole = (outputs + LANES - 1) / LANES * LANES;
     for (; inputs > 0; inputs -= PANEL, wt += PANEL * whole, u += PANEL, delta += PANEL) {
