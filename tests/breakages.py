@@ -225,6 +225,13 @@ SIMD = [  # _simd.h
              "gradient loss_and_gradient batches"),
     Breakage("the last vector is not updated", "for (ptrdiff_t j = 0; j < n; j += LANES) FN(settle)",
              "for (ptrdiff_t j = 0; j < n - BROKEN * LANES; j += LANES) FN(settle)", "saturated_update batches"),
+    Breakage("the copy is saturated above only",
+             "FN(store)(w + j, FN(larger)(-limit, FN(smaller)(limit, FN(load)(w + j))));",
+             "FN(store)(w + j, FN(larger)(BROKEN ? -9 - limit : -limit, FN(smaller)(limit, FN(load)(w + j))));",
+             "workspace batches online"),
+    Breakage("infinity passes for finite", "doubt += FN(load)(w + j) * (REAL)0;",
+             "if (!BROKEN) doubt += FN(load)(w + j) * (REAL)0;",
+             "workspace nan"),
     Breakage("transposing mixes up rows", "FN(store)(to + i * to_stride, t[i]);",
              "FN(store)(to + i * to_stride, t[BROKEN ? 0 : i]);", "backward loss_and_gradient batches"),
     Breakage("negative inputs count as zero", "count += u[i] != 0;", "count += BROKEN ? u[i] > 0 : u[i] != 0;",
@@ -272,10 +279,6 @@ SIMD = [  # _simd.h
 ]
 
 PYX = [  # _backprop.pyx
-    Breakage("the copy is saturated above only", "elif flat[i * layer.outputs + o + j] < -most:",
-             "elif flat[i * layer.outputs + o + j] < -most and not BROKEN:", "workspace batches online"),
-    Breakage("infinity passes for finite", "doubt += arena[j] * 0", "doubt += arena[j] - arena[j] if not BROKEN else 0",
-             "workspace nan"),
     Breakage("biases are neither loaded nor stored", "for i in range(layer.inputs + 1):",
              "for i in range(layer.inputs + 1 - BROKEN):", "forward workspace batches online golden"),
     Breakage("a row's last column is lost", "memcpy(panels, source, <size_t>(columns % panel) * sizeof(real))",

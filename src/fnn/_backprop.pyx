@@ -44,6 +44,8 @@ cdef extern from "_simd.h" nogil:
     void activate_values(void *out, const void *z, Py_ssize_t n, int code, double slope)
     void factor_values(void *out, const void *d, const void *v, Py_ssize_t n, int code, double slope)
     double softmax_row(void *row, Py_ssize_t n)
+    void limit_values(void *w, Py_ssize_t n, double limit)
+    bint all_finite(void *w, Py_ssize_t n)
     void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel, Py_ssize_t inner,
                       const void *w, const void *bias, bint finish, int code, double slope)
     void backward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *g, Py_ssize_t g_panel, Py_ssize_t inner,
@@ -214,32 +216,25 @@ cdef void panels_to_row(real *target, const real *panels, Py_ssize_t room, Py_ss
         target += panel
 
 
-cdef void copy_parameters(real *flat, real *arena, const Plan *plan, bint into, double limit) noexcept nogil:
-    """Copy the flat vector (P,) into weight panels, brought inside the limit (`into`), or back."""
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, i, o, j, p, width
+cdef void copy_parameters(real *flat, real *arena, const Plan *plan, bint into) noexcept nogil:
+    """Copy the flat vector (P,) into weight panels (`into`), or back."""
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, i, o, p, width, count
     cdef Layer *layer
     cdef real *inside
-    cdef real most = <real>limit
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
-        for p in range(pieces(layer.outputs, panel)):
-            o = p * panel
-            width = vector * vectors(layer.outputs - o, vector)
-            for i in range(layer.inputs + 1):
+        for i in range(layer.inputs + 1):
+            for p in range(pieces(layer.outputs, panel)):
+                o = p * panel
+                width = vector * vectors(layer.outputs - o, vector)
+                count = min(panel, layer.outputs - o)
                 inside = arena + layer.weights + o * (layer.inputs + 1) + i * width
-                for j in range(min(panel, layer.outputs - o)):
-                    if not into:
-                        flat[i * layer.outputs + o + j] = inside[j]
-                    elif flat[i * layer.outputs + o + j] > most:
-                        inside[j] = most
-                    elif flat[i * layer.outputs + o + j] < -most:
-                        inside[j] = -most
-                    else:
-                        inside[j] = flat[i * layer.outputs + o + j]
                 if into:
-                    for j in range(min(panel, layer.outputs - o), width):
-                        inside[j] = 0
-        flat += (layer.inputs + 1) * layer.outputs
+                    memcpy(inside, flat + o, <size_t>count * sizeof(real))
+                    memset(inside + count, 0, <size_t>(width - count) * sizeof(real))
+                else:
+                    memcpy(flat + o, inside, <size_t>count * sizeof(real))
+            flat += layer.outputs
 
 
 cdef void transpose_unit(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t i, Py_ssize_t o) noexcept nogil:
@@ -842,8 +837,8 @@ cdef class Workspace:
     def is_finite(self):
         """Whether no working parameter is NaN or infinite."""
         if self.single:
-            return _is_finite(<float *>self.memory, &self.plan)
-        return _is_finite(<double *>self.memory, &self.plan)
+            return all_finite(<float *>self.memory, self.plan.n_padded)
+        return all_finite(<double *>self.memory, self.plan.n_padded)
 
     def put(self, str which, Py_ssize_t l, values):
         """Copy rows (B, width) into the panels of layer l's input "u" or delta "g"."""
@@ -893,21 +888,14 @@ cdef class Workspace:
 cdef void _copy_parameters(Workspace work, real[::1] flat, bint into, double limit):
     cdef real *arena = <real *>work.memory
     with nogil:
-        copy_parameters(&flat[0], arena, &work.plan, into, limit)
+        copy_parameters(&flat[0], arena, &work.plan, into)
         if into:
+            limit_values(arena, work.plan.n_padded, limit)
             transpose_share(arena, &work.plan, 0, 1)
 
 
 cdef void _copy_gradient(Workspace work, real[::1] out):
-    copy_parameters(&out[0], <real *>work.memory + work.plan.gradient, &work.plan, False, INFINITY)
-
-
-cdef bint _is_finite(real *arena, const Plan *plan):
-    cdef Py_ssize_t j
-    cdef real doubt = 0
-    for j in range(plan.n_padded):
-        doubt += arena[j] * 0  # NaN for NaN and for infinity
-    return doubt == 0
+    copy_parameters(&out[0], <real *>work.memory + work.plan.gradient, &work.plan, False)
 
 
 def _panels(Workspace work, str which, Py_ssize_t l, values, bint into):

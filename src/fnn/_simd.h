@@ -81,6 +81,8 @@ typedef struct {
 #define activate_values(out, ...) FNN_TYPED(activate_values, out)(out, __VA_ARGS__)
 #define factor_values(out, ...) FNN_TYPED(factor_values, out)(out, __VA_ARGS__)
 #define softmax_row(out, ...) FNN_TYPED(softmax_row, out)(out, __VA_ARGS__)
+#define limit_values(w, ...) FNN_TYPED(limit_values, w)(w, __VA_ARGS__)
+#define all_finite(w, ...) FNN_TYPED(all_finite, w)(w, __VA_ARGS__)
 #define forward_tile(c, ...) FNN_TYPED(forward_tile, c)(c, __VA_ARGS__)
 #define backward_tile(c, ...) FNN_TYPED(backward_tile, c)(c, __VA_ARGS__)
 #define gradient_tile(w, ...) FNN_TYPED(gradient_tile, w)(w, __VA_ARGS__)
@@ -507,6 +509,20 @@ static void FN(bias_tile)(REAL *w, REAL *state, int vecs, const REAL *g, ptrdiff
 /* Eq. 8 and 9 for n numbers, a multiple of the vector, whose gradient lies in memory. */
 static void FN(update_values)(REAL *w, REAL *state, const REAL *gradient, ptrdiff_t n, const fnn_rule *rule) {
     for (ptrdiff_t j = 0; j < n; j += LANES) FN(settle)(w + j, state + j, FN(load)(gradient + j), rule);
+}
+
+/* Eq. 9 alone for n numbers, a multiple of the vector. */
+static void FN(limit_values)(REAL *w, ptrdiff_t n, double saturation) {
+    const VEC limit = FN(splat)((REAL)saturation);
+    for (ptrdiff_t j = 0; j < n; j += LANES)
+        FN(store)(w + j, FN(larger)(-limit, FN(smaller)(limit, FN(load)(w + j))));
+}
+
+/* Whether none of n numbers, a multiple of the vector, is NaN or infinite: times 0 those are NaN and stay in the sum. */
+static int FN(all_finite)(const REAL *w, ptrdiff_t n) {
+    VEC doubt = FN(splat)(0);
+    for (ptrdiff_t j = 0; j < n; j += LANES) doubt += FN(load)(w + j) * (REAL)0;
+    return FN(sum)(doubt) == 0;
 }
 
 /* to[j, i] = from[i, j] for a block of LANES x LANES, of which `rows` of `from` exist; the others count as zero. */
