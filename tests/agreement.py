@@ -15,11 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import bounds
 import numpy as np
+
+import bounds
 import oracle
 from bounds import Precision
-
 from fnn import _backprop_numpy as twin
 from fnn._formulas import ACTIVATIONS, LOSSES, Activation, Loss
 from fnn._layout import Layout

@@ -39,10 +39,10 @@ Loss: 0.375**2 + 0.75**2 = 0.140625 + 0.5625 = 0.703125
 """
 
 import numpy as np
-import oracle
 import pytest
 
 import fnn
+import oracle
 from fnn import _dispatch
 from fnn._formulas import identity, leaky_relu, squared_error
 from fnn._layout import Layout

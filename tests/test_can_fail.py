@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-import agreement
 import numpy as np
 import pytest
+
+import agreement
+import fnn
 from agreement import PAIRS, make_case
 from breakages import NUMPY, PYX, SIMD
-
-import fnn
 from fnn import _backprop_numpy as twin
 from fnn._formulas import ACTIVATIONS
 from fnn._optimizers import Rule

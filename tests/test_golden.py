@@ -6,11 +6,11 @@ against the class built without.  Ten times that is allowed, after every pass, w
 """
 
 import numpy as np
-import oracle
 import pytest
 
 import agreement
 import fnn
+import oracle
 from fnn import _dispatch
 
 # The class reclaims a dead neuron after the first pass over the digits, which is no part of plain training.

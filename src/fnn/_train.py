@@ -106,7 +106,8 @@ def fit(
     n_rows = len(rows)
     work = _dispatch.kernels.Workspace(layout, dtype, min(batch_size, n_rows), rule.momentum > 0, n_threads)
     work.load(parameters, rule.saturation)
-    trained = np.empty_like(parameters)
+    # With validation data an epoch's end counts only when their loss is finite too.
+    trained = parameters if held_out is None else np.empty_like(parameters)
     history = History(metric_name=metric_name if held_out is not None else "")
     order = np.arange(n_rows, dtype=np.intp)
     with Progress(n_epochs, n_rows) if progress else nullcontext() as line:
@@ -135,7 +136,7 @@ def fit(
                 history.validation_loss.append(value)
                 if compute_metric is not None:
                     history.metric.append(float(compute_metric(held_out[1], outputs)))
-            parameters[:] = trained
+                parameters[:] = trained
             history.loss.append(total / n_rows if mean else total)
             history.seconds.append(seconds)
             if line is not None:
