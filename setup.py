@@ -62,7 +62,8 @@ class OptionalBuild(build_ext):
             super().build_extension(ext)
         except Exception as error:
             self.note.parent.mkdir(parents=True, exist_ok=True)
-            self.note.write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
+            why = f"{type(error).__name__}: {error}"  # a compiler's command line is long
+            self.note.write_text(why if len(why) <= 200 else f"{why[:80]} ... {why[-80:]}", encoding="utf-8")
             raise
 
 
