@@ -343,8 +343,12 @@ def test_contiguous_data_of_the_right_type_is_used_in_place():
     assert _checks.targets(Y, 37, 2, fnn.losses.squared_error, np.dtype("f4"), "y", "x") is Y
     column = _checks.targets(Y[:, 0].copy(), 37, 1, fnn.losses.squared_error, np.dtype("f4"), "y", "x")
     assert column.shape == (37, 1)
+
+
+def test_labels_are_copied_for_the_kernels_index_with_them():
     labels = np.zeros(37, np.intp)
-    assert np.shares_memory(_checks.targets(labels, 37, 2, fnn.losses.cross_entropy, np.dtype("f4"), "y", "x"), labels)
+    own = _checks.targets(labels, 37, 2, fnn.losses.cross_entropy, np.dtype("f4"), "y", "x")
+    assert not np.shares_memory(own, labels)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int64", "uint64", "float16"])
@@ -388,3 +392,26 @@ def test_pieces_of_rows_cover_all(monkeypatch):
     monkeypatch.setattr(_checks, "CHUNK_VALUES", 10)
     assert [(s.start, s.stop) for s in _checks.row_chunks(7, 4)] == [(0, 2), (2, 4), (4, 6), (6, 7)]
     assert [(s.start, s.stop) for s in _checks.row_chunks(2, 99)] == [(0, 1), (1, 2)]
+
+
+def test_masked_values_are_refused():
+    masked = np.ma.masked_array(X, mask=X > 1)
+    with pytest.raises(ValueError, match=rf"^x: expected no masked values, got {int((X > 1).sum())}$"):
+        fnn.Network([3, 2]).fit(masked, Y)
+
+
+@pytest.mark.parametrize("wrong", [10**400, True, "1", None, float("inf"), 1j])
+def test_numbers_that_no_float_holds_are_refused_by_name(wrong):
+    for call, name in (
+        (lambda: fnn.SGD(wrong), "learning_rate"),
+        (lambda: fnn.Dense(3, fnn.activations.leaky_relu.with_slope(wrong)), "slope"),
+        (lambda: fnn.SGD(momentum=wrong), "momentum"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: expected"):
+            call()
+
+
+@pytest.mark.parametrize("dtype", ["f4,,", "float16", None, 3])
+def test_a_wrong_dtype_is_refused(dtype):
+    with pytest.raises(ValueError, match=r"^dtype: expected float32 or float64"):
+        fnn.Network([3, 2], dtype=dtype)

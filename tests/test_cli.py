@@ -382,3 +382,18 @@ def test_nobody_reading_the_output_does_no_harm(arguments):
         err = process.stderr.read()
     assert (process.returncode, err) == (0, "")
     assert os.path.exists("digits.fnn") == (arguments[0] == "train")
+
+
+def test_the_model_does_not_overwrite_the_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = "1,2,0\n3,4,1\n" * 20
+    Path("table.csv").write_text(table)
+    assert main(["train", "table.csv", "--output", "./table.csv"]) == 2
+    assert "--output: expected another file than the data, got table.csv" in capsys.readouterr().err
+    assert Path("table.csv").read_text() == table
+
+
+def test_binary_cross_entropy_takes_the_digits_apart(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--quiet", "--loss", "binary_cross_entropy", "--epochs", "5"]) == 0
+    assert re.search(r"test accuracy 9\d", capsys.readouterr().out)

@@ -306,3 +306,15 @@ def test_a_path_may_be_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fnn.load(V1).save("net.fnn")
     assert fnn.load("net.fnn").layout.sizes == (3, 4, 2, 2)
+
+
+def test_sizes_of_thousands_of_digits_are_refused(tmp_path):
+    huge = 10**4000
+    with pytest.raises(fnn.ModelFileError, match="expected sizes"):
+        load_bytes(tmp_path, packed(sizes=[huge, huge], count=1))
+
+
+def test_a_named_pipe_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(fnn.ModelFileError, match="expected a regular file"):
+        fnn.load(tmp_path / "pipe")

@@ -361,3 +361,43 @@ def test_ctrl_c_keeps_what_was_trained_unless_it_is_not_finite(backend, monkeypa
         with pytest.raises(KeyboardInterrupt):
             net.fit(X, Y)
         assert (net.parameters == expected).all()
+
+
+def test_labels_changed_by_a_callback_do_not_reach_the_kernels(backend):
+    x, labels = fnn.load_digits()
+    nets = [fnn.Network([64, 8, 10], output="softmax") for _ in range(2)]
+    nets[0].fit(x, labels, epochs=3, loss="cross_entropy")
+    changed = labels.copy()
+    nets[1].fit(x, changed, epochs=3, loss="cross_entropy", callbacks=lambda *_: changed.fill(10**9))
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+
+
+def test_a_backend_chosen_by_a_callback_waits_for_the_next_fit(backend):
+    nets = [regression(), regression()]
+    nets[0].fit(X, Y, epochs=3)
+    nets[1].fit(X, Y, epochs=3, callbacks=lambda *_: fnn.set_backend("numpy"))
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+
+
+def test_a_callback_that_writes_nan_is_an_error_and_undone(backend):
+    net, ends = regression(), []
+
+    def spoil(network, history):
+        ends.append(network.parameters.copy())
+        network.parameters[3] = np.nan
+
+    with pytest.raises(ValueError, match=r"^callbacks: expected the parameters to stay finite"):
+        net.fit(X, Y, callbacks=spoil)
+    np.testing.assert_array_equal(net.parameters, ends[0])
+
+
+def test_ctrl_c_during_validation_keeps_the_epoch(backend):
+    nets = [regression(), regression()]
+    nets[0].fit(X, Y, epochs=1)
+
+    def interrupted(y, outputs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nets[1].fit(X, Y, epochs=1, validation=(X, Y), metric=interrupted)
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)

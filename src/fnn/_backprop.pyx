@@ -123,11 +123,13 @@ cdef enum:  # as in _formulas.py
     BINARY_CROSS_ENTROPY
 
 cdef enum:
-    CHUNK_ROWS = 256  # rows taken through the sweep at once: their panels stay in cache, memory stays bounded
+    FEWEST_ROWS = 64
+    CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
     FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
     INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
 
-cdef double TICK_SECONDS = 0.05
+cdef double TICK_SECONDS = 0.02
+cdef double CHUNK_SECONDS = 0.1  # of one thread's work at most between two looks at signals, unless it is FEWEST_ROWS
 cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much as a few thousand operations
 # What decides how many threads a step is worth, measured on a server CPU: the rate of one of them for each number in a
 # vector, the rate at which one core takes over what another has written, and the price of the barriers of a step.
@@ -611,11 +613,11 @@ def forward(layout, parameters, x):
 
     The last entry is the output layer's pre-activation, from which both the output and the loss are computed.
     """
-    work = Workspace(layout, parameters.dtype, len(x), False, 1)
+    cdef Workspace work = Workspace(layout, parameters.dtype, len(x), False, 1)
     work.load(parameters, INFINITY)
     layers = [np.ascontiguousarray(x)] + [np.empty((len(x), width), parameters.dtype) for width in layout.sizes[1:]]
-    for start in range(0, len(x), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
+    for start in range(0, len(x), work.plan.rows):
+        rows = slice(start, start + work.plan.rows)
         work.put("u", 0, layers[0][rows])
         work.forward(len(layers[0][rows]))
         for l in range(layout.n_layers):
@@ -654,11 +656,11 @@ def output_delta(z, y, loss, activation, scale):
 
 def backward(layout, parameters, layers, g):
     """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update."""
-    work = Workspace(layout, parameters.dtype, len(g), False, 1)
+    cdef Workspace work = Workspace(layout, parameters.dtype, len(g), False, 1)
     work.load(parameters, INFINITY)
     deltas = [np.empty((len(g), width), parameters.dtype) for width in layout.sizes[1:-1]] + [np.ascontiguousarray(g)]
-    for start in range(0, len(g), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
+    for start in range(0, len(g), work.plan.rows):
+        rows = slice(start, start + work.plan.rows)
         work.put("g", layout.n_layers - 1, deltas[-1][rows])
         for l in range(layout.n_layers):
             work.put("u", l, layers[l][rows])
@@ -670,9 +672,9 @@ def backward(layout, parameters, layers, g):
 
 def gradient(layout, layers, deltas, out):
     """Eq. 7: the gradient (P,), every weight's `sum_b u[b, i] g[b, o]` and every bias's `sum_b g[b, o]`, in `out`."""
-    work = Workspace(layout, out.dtype, len(layers[0]), False, 1, keep_gradient=True)
-    for start in range(0, len(layers[0]), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
+    cdef Workspace work = Workspace(layout, out.dtype, len(layers[0]), False, 1, keep_gradient=True)
+    for start in range(0, len(layers[0]), work.plan.rows):
+        rows = slice(start, start + work.plan.rows)
         for l in range(layout.n_layers):
             work.put("u", l, layers[l][rows])
             work.put("g", l, deltas[l][rows])
@@ -743,7 +745,9 @@ cdef class Workspace:
         self.single = np.dtype(dtype) == np.float32
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
         panel = 2 * vector
-        plan.n_layers, plan.lanes, plan.rows = layout.n_layers, vector, min(batch_size, CHUNK_ROWS)
+        quick = CHUNK_SECONDS * OPERATIONS_A_SECOND * vector / layout.operations
+        plan.n_layers, plan.lanes = layout.n_layers, vector
+        plan.rows = min(batch_size, CHUNK_ROWS, max(FEWEST_ROWS, int(quick)))
         plan.layers = <Layer *>calloc(<size_t>plan.n_layers, sizeof(Layer))
         if plan.layers is NULL:
             raise MemoryError("workspace: no memory for the table of layers")
@@ -760,7 +764,7 @@ cdef class Workspace:
         if momentum:
             plan.velocity = at
             at += plan.n_padded
-        if keep_gradient or batch_size > CHUNK_ROWS:
+        if keep_gradient or batch_size > plan.rows:
             plan.gradient = at
             at += plan.n_padded
         plan.layers[0].u = at
@@ -1023,7 +1027,7 @@ def loss_and_gradient(layout, parameters, x, y, loss, scale, threads):
 def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick):
     """Train once on the rows `order` of x and y, batch after batch, and return the sum of the rows' losses.
 
-    Each batch's loss is that before its update.  `tick(rows_done)` is called every 0.05 s; what it raises, and Ctrl-C,
+    Each batch's loss is that before its update.  `tick(rows_done)` is called every 0.02 s; what it raises, and Ctrl-C,
     ends the epoch with the working parameters as of a completed update.
     """
     cdef Epoch epoch = new_epoch(work, x, y, order, loss, 1.0, mean, True, tick)

@@ -27,7 +27,7 @@ from fnn._layout import Layout
 from fnn._optimizers import Rule
 
 CHUNK_ROWS = 256  # rows taken through the sweep at once: bounds the memory of a large batch
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.02
 
 
 def activate(z: np.ndarray, activation: Activation) -> np.ndarray:
@@ -196,7 +196,7 @@ def train_epoch(
 ) -> float:
     """Train once on the rows `order` of x and y, batch after batch, and return the sum of the rows' losses.
 
-    Each batch's loss is that before its update.  `tick(rows_done)` is called every 0.05 s; what it raises, and Ctrl-C,
+    Each batch's loss is that before its update.  `tick(rows_done)` is called every 0.02 s; what it raises, and Ctrl-C,
     ends the epoch with the working parameters as of a completed update.
     """
     total, last = 0.0, time.monotonic()

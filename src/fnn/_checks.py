@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, Loss
+from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, Loss, is_finite_real
 
 CHUNK_VALUES = 1 << 20  # values looked at or computed at a time: a few megabytes, however large the data
 
@@ -42,7 +41,7 @@ def saturation_limit(value: Any) -> float:
     """Return the saturation limit as a float, infinity for None."""
     if value is None:
         return math.inf
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
+    if not is_finite_real(value) or value <= 0:
         raise ValueError(f"saturation: expected None or a finite number > 0, got {value!r}")
     return float(value)
 
@@ -67,6 +66,8 @@ def is_mean(reduction: Any) -> bool:
 
 def real_array(data: Any, argument: str) -> np.ndarray:
     """Return `data` as an array of booleans, integers or floats, whatever its shape; no copy of an array."""
+    if np.ma.is_masked(data):
+        raise ValueError(f"{argument}: expected no masked values, got {np.ma.getmaskarray(data).sum()}")
     try:
         array = np.asarray(data)
     except ValueError as error:  # rows of different lengths
@@ -145,10 +146,15 @@ def targets(
 
 
 def _labels(y: np.ndarray, n_outputs: int, argument: str) -> np.ndarray:
-    if y.min() < 0 or y.max() >= n_outputs:
-        row = int(((y < 0) | (y >= n_outputs)).argmax())
-        raise ValueError(f"{argument}: expected class labels from 0 to {n_outputs - 1}, got {y[row]} in row {row}")
-    return np.require(y, np.intp, ["C", "A"])
+    # The kernels index with these numbers: a copy of our own, checked itself, stays as it is whatever the caller does.
+    own = np.array(y, np.intp)
+    for labels in (y, own):  # the first before the cast, which might wrap around
+        if labels.min() < 0 or labels.max() >= n_outputs:
+            row = int(((labels < 0) | (labels >= n_outputs)).argmax())
+            raise ValueError(
+                f"{argument}: expected class labels from 0 to {n_outputs - 1}, got {labels[row]} in row {row}"
+            )
+    return own
 
 
 def _check_range(y: np.ndarray, low: float, high: float, expected: str, argument: str) -> None:

@@ -135,6 +135,10 @@ def _run_train(options: argparse.Namespace) -> None:
     output = options.output or Path("digits.fnn" if options.data is None else f"{options.data.stem}.fnn")
     if output.is_dir() or not output.parent.is_dir():
         raise ValueError(f"--output: expected a file in a directory that exists, got {output}")
+    if output.exists() and not output.is_file():
+        raise ValueError(f"--output: expected a regular file, got {output}")
+    if options.data is not None and output.exists() and output.samefile(options.data):
+        raise ValueError(f"--output: expected another file than the data, got {output}")
     x, y, loss, classes = _read_problem(options)
     test, train = _split(len(x), options.test_fraction, options.seed)
     network = fnn.Network(
@@ -218,7 +222,7 @@ def _read_problem(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, 
         raise ValueError("--target regression: expected DATA and --loss squared_error")
     if y.ndim == 2:
         return x, y, loss, target == "classes"
-    if target == "regression" or loss.code == BINARY_CROSS_ENTROPY:
+    if target == "regression" or (loss.code == BINARY_CROSS_ENTROPY and y.max() <= 1):
         return x, y[:, None], loss, target == "classes"
     labels = _labels(y)
     return x, labels if loss.code == CROSS_ENTROPY else np.eye(labels.max() + 1)[labels], loss, True

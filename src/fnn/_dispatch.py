@@ -106,7 +106,7 @@ def set_backend(name: str) -> None:
 def default_threads() -> int:
     """Threads a training run may use: OMP_NUM_THREADS if that is a number, else the CPUs this process may run on."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if first.isdigit() and int(first) > 0:
+    if first.isdecimal() and int(first) > 0:
         return int(first)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
 from types import SimpleNamespace
 from typing import TypeVar
 
 import numpy as np
+
+
+def is_finite_real(value: object) -> bool:
+    """Whether a value is a real number, no bool, that a float can hold."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Activation:
         """Return the same activation with another slope below zero (leaky_relu only; finite and >= 0)."""
         if self.name != "leaky_relu":
             raise ValueError(f"slope: only leaky_relu has a slope, got slope={slope!r} for {self.name}")
-        if not (isinstance(slope, int | float | np.integer | np.floating) and math.isfinite(slope) and slope >= 0):
+        if not is_finite_real(slope) or slope < 0:
             raise ValueError(f"slope: expected a finite number >= 0, got {slope!r}")
         return replace(self, slope=float(slope))
 

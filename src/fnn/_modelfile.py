@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +26,8 @@ VERSION = 1
 LENGTHS = struct.Struct("<II")  # version, length of the header
 ALIGNMENT = 64
 DIGEST_BYTES = hashlib.sha256().digest_size
-MAX_HEADER = 1 << 24
+MAX_HEADER = 1 << 20
+MAX_SIZE = 1 << 64  # of a layer: products of two can still be printed
 DTYPES: dict[str, np.dtype] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 HEADER_KEYS = {"format", "sizes", "activations", "dtype", "count"}
 FORMAT = "fnn network"
@@ -68,8 +70,12 @@ def read(path: str | os.PathLike[str]) -> tuple[Layout, np.ndarray]:
     def refuse(what: str) -> NoReturn:
         raise ModelFileError(f"{os.fspath(path)}: {what}") from None
 
-    with open(path, "rb") as file:
-        length = os.fstat(file.fileno()).st_size
+    # Without O_NONBLOCK the opening of a named pipe would wait for a writer.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            refuse("expected a regular file")
+        length = status.st_size
         start = file.read(len(MAGIC) + LENGTHS.size)
         _check_magic(start, refuse)
         if len(start) < len(MAGIC) + LENGTHS.size:
@@ -131,8 +137,12 @@ def _parse_header(encoded: bytes, refuse: Callable[[str], NoReturn]) -> tuple[La
     if not isinstance(header, dict) or set(header) != HEADER_KEYS or header["format"] != FORMAT:
         refuse(f"damaged: expected a header with {sorted(HEADER_KEYS)}, format {FORMAT!r}")
     sizes, entries, dtype, count = header["sizes"], header["activations"], header["dtype"], header["count"]
-    if not isinstance(sizes, list) or len(sizes) < 2 or not all(type(size) is int and size >= 1 for size in sizes):
-        refuse("damaged: expected sizes to be at least two integers >= 1")
+    if (
+        not isinstance(sizes, list)
+        or len(sizes) < 2
+        or not all(type(size) is int and 1 <= size < MAX_SIZE for size in sizes)
+    ):
+        refuse("damaged: expected sizes to be at least two integers >= 1 and < 2**64")
     if not isinstance(entries, list) or len(entries) != len(sizes) - 1:
         refuse(f"damaged: expected {len(sizes) - 1} activations")
     activations = [_parse_activation(entry, refuse) for entry in entries]
@@ -143,7 +153,7 @@ def _parse_header(encoded: bytes, refuse: Callable[[str], NoReturn]) -> tuple[La
     # In Python's integers, before the layout is built: absurd sizes must not wrap around.
     total = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
     if type(count) is not int or count != total or total >= 1 << 60:
-        refuse(f"damaged: its sizes make {total} parameters, got a count of {count!r}")
+        refuse(f"damaged: its sizes make {total} parameters, got a count of {str(count)[:100]}")
     return Layout(tuple(sizes), tuple(activations)), DTYPES[dtype]
 
 

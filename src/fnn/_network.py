@@ -500,7 +500,7 @@ def _entries(layout: Layout) -> list[Input | Dense]:
 
 def _float_dtype(dtype: Any) -> np.dtype:
     for known in (np.dtype(np.float32), np.dtype(np.float64)):
-        with suppress(TypeError):  # what NumPy cannot take for a dtype
+        with suppress(TypeError, ValueError, SyntaxError):  # what NumPy cannot take for a dtype
             if dtype is not None and np.dtype(dtype) == known:
                 return known
     raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import NamedTuple
+
+from fnn._formulas import is_finite_real
 
 
 class Rule(NamedTuple):
@@ -46,9 +46,9 @@ class SGD:
 
     def __post_init__(self) -> None:
         rate, momentum = self.learning_rate, self.momentum
-        if isinstance(rate, bool) or not isinstance(rate, Real) or not math.isfinite(rate) or rate <= 0:
+        if not is_finite_real(rate) or rate <= 0:
             raise ValueError(f"learning_rate: expected a finite number > 0, got {rate!r}")
-        if isinstance(momentum, bool) or not isinstance(momentum, Real) or not 0 <= momentum < 1:
+        if not is_finite_real(momentum) or not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
         if not isinstance(self.nesterov, bool):
             raise ValueError(f"nesterov: expected True or False, got {self.nesterov!r}")

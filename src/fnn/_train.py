@@ -104,7 +104,8 @@ def fit(
     _checks.as_finite(parameters[None, :], dtype, "parameters")
 
     n_rows = len(rows)
-    work = _dispatch.kernels.Workspace(layout, dtype, min(batch_size, n_rows), rule.momentum > 0, n_threads)
+    kernels = _dispatch.kernels  # the same to the end, whatever a callback sets
+    work = kernels.Workspace(layout, dtype, min(batch_size, n_rows), rule.momentum > 0, n_threads)
     work.load(parameters, rule.saturation)
     # With validation data an epoch's end counts only when their loss is finite too.
     trained = parameters if held_out is None else np.empty_like(parameters)
@@ -118,7 +119,7 @@ def fit(
             begin = time.perf_counter()
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # a divergence is an error of its own, below
-                    total = _dispatch.kernels.train_epoch(work, rows, targets, order, found_loss, rule, mean, tick)
+                    total = kernels.train_epoch(work, rows, targets, order, found_loss, rule, mean, tick)
             except KeyboardInterrupt:
                 if work.is_finite():
                     work.store(parameters)
@@ -130,22 +131,30 @@ def fit(
                 raise _divergence(epoch, "a parameter became infinite or NaN", found_optimizer)
             work.store(trained)
             if held_out is not None:
-                value, outputs = evaluate(layout, trained, *held_out, found_loss, mean)
-                if not math.isfinite(value):
-                    raise _divergence(epoch, f"the validation loss became {value}", found_optimizer)
-                history.validation_loss.append(value)
-                if compute_metric is not None:
-                    history.metric.append(float(compute_metric(held_out[1], outputs)))
+                try:
+                    value, outputs = evaluate(layout, trained, *held_out, found_loss, mean)
+                    if not math.isfinite(value):
+                        raise _divergence(epoch, f"the validation loss became {value}", found_optimizer)
+                    measured = None if compute_metric is None else compute_metric(held_out[1], outputs)
+                except KeyboardInterrupt:
+                    parameters[:] = trained
+                    raise
                 parameters[:] = trained
+                history.validation_loss.append(value)
+                if measured is not None:
+                    history.metric.append(float(measured))
             history.loss.append(total / n_rows if mean else total)
             history.seconds.append(seconds)
             if line is not None:
                 line.epoch(history.facts())
             wishes = [callback(network, history) for callback in callbacks]
-            if any(wishes):
-                break
             if callbacks:  # one of them may have moved the parameters
+                if not np.isfinite(parameters).all():
+                    work.store(parameters)
+                    raise ValueError("callbacks: expected the parameters to stay finite, got NaN or infinity in them")
                 work.load(parameters, rule.saturation)
+            if any(np.any(wish) for wish in wishes):
+                break
     return history
 
 
