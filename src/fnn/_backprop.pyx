@@ -131,8 +131,11 @@ cdef enum:
 cdef double TICK_SECONDS = 0.02
 cdef double CHUNK_SECONDS = 0.1  # of one thread's work at most between two looks at signals, unless it is FEWEST_ROWS
 cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much as a few thousand operations
-# What decides how many threads a step is worth, measured on a server CPU: the rate of one of them for each number in a
-# vector, the rate at which one core takes over what another has written, and the price of the barriers of a step.
+# What decides how many threads a step is worth: the rate of one of them for each number in a vector, the rate at which one
+# core takes over what another has written, the price of the barriers.  The last two are no measurements: they were chosen
+# so that the rule picks the faster of one and two threads on the five mini-batch workloads of benchmarks/ (2-core Xeon).
+# Measured alone there, a core reads what the other wrote at 20 GB/s and a barrier takes 0.08 us; why two threads gain less
+# than these allow is not known yet.
 cdef double OPERATIONS_A_SECOND = 7.5e9
 cdef double BYTES_A_SECOND = 1e10
 cdef double SECONDS_TO_MEET = 1e-6

@@ -21,7 +21,7 @@ from fnn._formulas import ACTIVATIONS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSS
 from fnn._optimizers import OPTIMIZERS
 
 OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "squared_error": "identity"}
-# What reaches the digits' best accuracy; one step of online training sees one row, so that it must be smaller.
+# Rates that train the digits; one step of online training sees one row, so that it must be smaller.
 RATES = {"cross_entropy": 0.1, "binary_cross_entropy": 0.05, "squared_error": 0.005}
 ONLINE_RATES = {"cross_entropy": 0.05, "binary_cross_entropy": 0.02, "squared_error": 0.01}
 MAX_CLASSES = 10_000
