@@ -465,11 +465,17 @@ def check_train_epoch(
     *,
     mean: bool = True,
     threads: int = 1,
+    by_columns: bool | None = None,
     judge: Judge = ByOracle,
 ) -> None:
-    """Eq. 1 to 9 over the batches of `order`; the bounds go through every step."""
+    """Eq. 1 to 9 over the batches of `order`; the bounds go through every step.
+
+    `by_columns` says whether the threads share each layer's neurons or the batch's rows; None leaves it to the kernels.
+    """
     work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.momentum > 0, threads)
     work.threads = threads  # also where there is too little work to share
+    if by_columns is not None:
+        work.by_columns = [by_columns] * case.layout.n_layers
     work.load(case.parameters, rule.saturation)
     got_total = kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, mean, None)
     got = np.empty_like(case.parameters)

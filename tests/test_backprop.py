@@ -263,10 +263,15 @@ def test_workspace(backend, case, saturation, batch_size):
 # ---- What a batch and an epoch are ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 300])
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_an_epoch_may_be_cut_anywhere_between_batches(backend, rule, batch_size):
-    """The same bits from one call and from one call a batch; the velocity lives on in the workspace."""
+@pytest.mark.parametrize(
+    ("name", "batch_size"), [(name, size) for name in RULES for size in (1, 5, 300) if size > 1 or RULES[name].momentum]
+)
+def test_an_epoch_may_be_cut_anywhere_between_batches(backend, name, batch_size):
+    """The same bits from one call and from one call a batch; the velocity lives on in the workspace.
+
+    Online training is another matter: there the order of a row's sums depends on the row before (docs/backprop.md, 9).
+    """
+    rule = RULES[name]
     kernels = _dispatch.kernels
     case = make_case((20, 17, 3), 700)
     order, rule = np.random.default_rng(6).permutation(700), rule._replace(rate=0.001)

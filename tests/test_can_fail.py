@@ -113,7 +113,17 @@ def online(kernels):
     for hidden in INNER:
         for rule in (PLAIN, SATURATED):
             case = make_case((19, 23, 18, 3), 11, hidden=hidden)  # more inputs than are all taken
+            agreement.check_train_epoch(kernels, case, order, rule, 1, threads=2)
+            case = make_case((3, 4, 3, 2), 11, hidden=hidden, output="tanh")  # each layer in one vector
             agreement.check_train_epoch(kernels, case, order, rule, 1)
+
+
+def columns(kernels):
+    """Layers whose neurons the threads share, each gathering all rows or its own."""
+    for sizes in ((40, 300, 19, 13), (7, 65, 30), (300, 65, 33)):
+        case = make_case(sizes, 67)
+        for rule in (PLAIN, NESTEROV):
+            agreement.check_train_epoch(kernels, case, np.arange(67), rule, 67, threads=3, by_columns=True)
 
 
 def nan(kernels):
@@ -140,6 +150,7 @@ CHECKS = {
     "loss_and_gradient": loss_and_gradient,
     "batches": batches,
     "online": online,
+    "columns": columns,
     "nan": nan,
     "golden": golden,
 }

@@ -3,6 +3,7 @@
 import multiprocessing
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 
 import numpy as np
 import pytest
@@ -25,11 +26,13 @@ NETS = {
 }
 
 
-def trained(case, batch_size, rule, threads):
+def trained(case, batch_size, rule, threads, by_columns=None):
     """Two epochs; the parameters and the losses as bytes."""
     kernels = _dispatch.kernels
     work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.momentum > 0, threads)
     work.threads = threads  # also where there is too little work to share
+    if by_columns is not None:
+        work.by_columns = list(islice(cycle(by_columns), case.layout.n_layers))
     work.load(case.parameters, rule.saturation)
     rng = np.random.default_rng(9)
     totals = [
@@ -52,6 +55,19 @@ def test_same_bits(backend, net, rule, dtype):
     one, *others = [trained(case, batch_size, rule, threads) for threads in THREADS]
     for threads, other in zip(THREADS[1:], others, strict=True):
         assert other == one, f"{threads} threads"
+
+
+SHARINGS = {"neurons": (True,), "rows": (False,), "mixed": (True, False), "mixed, rows first": (False, True, True)}
+
+
+@pytest.mark.parametrize("sharing", SHARINGS.values(), ids=SHARINGS)
+@pytest.mark.parametrize("net", NETS)
+def test_same_bits_however_the_layers_are_shared(backend, net, sharing):
+    sizes, rows, batch_size = NETS[net]
+    case = make_case(sizes, rows, hidden="tanh")
+    one = trained(case, batch_size, MOMENTUM, 1)
+    for threads in (2, 3, 7):
+        assert trained(case, batch_size, MOMENTUM, threads, sharing) == one, f"{threads} threads"
 
 
 def test_same_gradient(backend):

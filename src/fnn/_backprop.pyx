@@ -55,12 +55,25 @@ cdef extern from "_simd.h" nogil:
     void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
+    void fetch_line(const void *next)
+    void fetch_ahead(const void *next, Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts)
     Py_ssize_t list_nonzero(int32_t *index, const void *u, Py_ssize_t n)
+    Py_ssize_t list_fresh(int32_t *index, const void *u, const void *before, Py_ssize_t n)
     void online_transposed(void *delta, void *wt, Py_ssize_t inputs, Py_ssize_t outputs, const void *u,
                            const void *g, double rate, double limit, int code, double slope)
     void online_bias(void *bias, Py_ssize_t vecs, const void *g, double rate, double limit)
     void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u,
                         const int32_t *index, Py_ssize_t count, int code, double slope)
+    void narrow_forward(void *v, const void *w, const void *u, Py_ssize_t inputs, int code, double slope)
+    double narrow_turn(void *below, void *w, void *wt, const void *u, Py_ssize_t inputs, Py_ssize_t outputs, int code,
+                       double slope, const void *y, double scale, double rate, bint limited, double limit,
+                       int code_below, double slope_below)
+    void narrow_backward(void *below, void *w, void *wt, const void *u, Py_ssize_t inputs, const void *g,
+                         Py_ssize_t outputs, double rate, bint limited, double limit, int code_below,
+                         double slope_below)
+    void online_update_forward(void *out, Py_ssize_t vecs, void *w, const void *bias, const void *before,
+                               const int32_t *listed, Py_ssize_t n_listed, const void *g, double rate, double limit,
+                               const void *u, const int32_t *fresh, Py_ssize_t n_fresh, int code, double slope)
     void online_backward(void *w, Py_ssize_t inputs, Py_ssize_t outputs, const void *u, const int32_t *index,
                          Py_ssize_t count, const void *g, double rate, double limit, void *delta)
 
@@ -138,7 +151,8 @@ cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much
 # than these allow is not known yet.
 cdef double OPERATIONS_A_SECOND = 7.5e9
 cdef double BYTES_A_SECOND = 1e10
-cdef double SECONDS_TO_MEET = 1e-6
+cdef double SECONDS_TO_MEET = 2e-7
+cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-level cache
 
 
 cdef struct Layer:
@@ -146,18 +160,24 @@ cdef struct Layer:
     int code  # activation
     double slope
     Py_ssize_t weights  # offset in the parameters, the velocity and the gradient: panels of I + 1 rows
-    Py_ssize_t transposed  # offset in the arena: W^T in panels of O rows
+    Py_ssize_t transposed  # offset in the arena (online): W^T in panels of O rows, where O is small; else 0
     Py_ssize_t u, v, g  # offsets in the arena: the layer's input, its output, its delta, in panels of R rows
     Py_ssize_t index  # offset in the index list of its inputs (online)
     bint listed  # whether it lists those that are not zero, or takes all
+    bint by_columns  # whether the team's threads share its neurons, or the rows of the batch
 
 
 cdef struct Plan:
-    Py_ssize_t n_layers, rows, lanes  # L, R and the numbers in a vector
+    Py_ssize_t n_layers, lanes  # L and the numbers in a vector
+    Py_ssize_t rows, room  # rows of a chunk at most; R, the rows that a panel of u, v and g has room for
     Py_ssize_t n_padded  # P with the padding of the panels
     Py_ssize_t velocity, gradient  # offsets in the arena; the parameters are at 0; 0 where there is none
     Py_ssize_t row_buffers, row_buffer  # offset in the arena of each thread's three rows of outputs, and a row's length
+    Py_ssize_t input_copies, own_input  # of the gathered inputs: room for so many; from one thread's to the next, or 0
+    Py_ssize_t block  # offset in the arena of each thread's block of W^T: a panel of INNER rows
     Layer *layers
+    bint narrow  # whether every layer fits one vector, its padding zero (online)
+    Py_ssize_t list_room  # of a list of the first layer's inputs: each thread has three at the start of `index`
     int32_t *index
 
 
@@ -195,6 +215,16 @@ cdef inline Py_ssize_t vectors(Py_ssize_t columns, Py_ssize_t vector) noexcept n
 cdef inline Py_ssize_t pieces(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """Pieces of at most `size` that n divides into: panels of columns, tiles of rows, batches of samples."""
     return (n + size - 1) // size
+
+
+cdef Py_ssize_t roomy(Py_ssize_t rows, Py_ssize_t row_bytes) noexcept nogil:
+    """Rows that panels get room for, so that one tile's rows in neighbouring panels lie in different sets of the cache:
+    were panels a multiple of 4 KiB apart, a tile of many panels would push itself out of L1."""
+    cdef Py_ssize_t aside = FNN_ROWS * row_bytes
+    if rows >= 2 * FNN_ROWS:
+        while not aside <= rows * row_bytes % 4096 <= 4096 - aside:
+            rows += 1
+    return rows
 
 
 cdef void rows_to_panels(real *panels, Py_ssize_t room, Py_ssize_t row, const real *source,
@@ -242,54 +272,145 @@ cdef void copy_parameters(real *flat, real *arena, const Plan *plan, bint into) 
             flat += layer.outputs
 
 
-cdef void transpose_unit(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t i, Py_ssize_t o) noexcept nogil:
-    """Refresh W^T from the panels of W for the inputs of panel i and the outputs of panel o."""
-    cdef Py_ssize_t vector = plan.lanes, a, b, p, q
-    cdef Py_ssize_t width = vector * vectors(layer.outputs - o, vector)
+cdef void transpose_block_of(real *wt, const real *arena, const Plan *plan, const Layer *layer, Py_ssize_t i,
+                             Py_ssize_t o, Py_ssize_t end) noexcept nogil:
+    """Write the rows [o, end) of panel i of W^T into `wt`, from the panels of W; o starts a panel of W."""
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, a, b, p, q, c, width
     cdef Py_ssize_t t_width = vector * vectors(layer.inputs - i, vector)
-    cdef real *w = arena + layer.weights + o * (layer.inputs + 1) + i * width
-    cdef real *wt = arena + layer.transposed + i * padded(layer.outputs, vector) + o * t_width
-    for p in range(pieces(width, vector)):
-        b = p * vector
-        for q in range(pieces(t_width, vector)):
-            a = q * vector
-            transpose_block(
-                wt + b * t_width + a, t_width, w + a * width + b, width, min(vector, layer.inputs - i - a))
+    cdef const real *w
+    for c in range(pieces(end - o, panel)):
+        width = vector * vectors(layer.outputs - o, vector)
+        w = arena + layer.weights + o * (layer.inputs + 1) + i * width
+        for p in range(pieces(width, vector)):
+            b = p * vector
+            for q in range(pieces(t_width, vector)):
+                a = q * vector
+                transpose_block(
+                    wt + b * t_width + a, t_width, w + a * width + b, width, min(vector, layer.inputs - i - a))
+        wt += width * t_width
+        o += panel
 
 
-cdef void transpose_share(real *arena, const Plan *plan, int thread, int threads) noexcept nogil:
-    """Refresh this thread's share of every W^T."""
-    cdef Py_ssize_t panel = 2 * plan.lanes, l, unit, inner_panels, units
-    for l in range(1, plan.n_layers):
-        inner_panels = pieces(plan.layers[l].inputs, panel)
-        units = inner_panels * pieces(plan.layers[l].outputs, panel)
-        for unit in range(units * thread // threads, units * (thread + 1) // threads):
-            transpose_unit(arena, plan, &plan.layers[l], unit % inner_panels * panel, unit // inner_panels * panel)
+cdef void transpose_small(real *arena, const Plan *plan) noexcept nogil:
+    """Refresh the W^T that online training keeps of the layers with few outputs."""
+    cdef Py_ssize_t vector = plan.lanes, l, p, i
+    cdef Layer *layer
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        if layer.transposed:
+            for p in range(pieces(layer.inputs, 2 * vector)):
+                i = p * 2 * vector
+                transpose_block_of(
+                    arena + layer.transposed + i * padded(layer.outputs, vector), arena, plan, layer, i, 0,
+                    layer.outputs)
 
 
-# ---- The sweep, for a thread's rows [begin, end) of the chunk or its share of the tiles --------------------------
+# ---- The sweep, each thread's share of it ------------------------------------------------------------------------
 
-cdef void forward_rows(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+cdef struct Share:  # what one of the team's threads computes of a layer: rows [begin, end), panels [first, last)
+    Py_ssize_t begin, end, first, last
+
+
+cdef Share share_of(const Plan *plan, const Layer *layer, Py_ssize_t rows, int thread, int threads) noexcept nogil:
+    """A thread's share of a layer's v and g: all rows of its own neurons, or all neurons of its own rows."""
+    cdef Share share
+    cdef Py_ssize_t panels = pieces(layer.outputs, 2 * plan.lanes)
+    share.begin, share.end, share.first, share.last = 0, rows, 0, panels
+    if layer.by_columns:
+        share.first, share.last = panels * thread // threads, panels * (thread + 1) // threads
+    else:
+        share.begin, share.end = rows * thread // threads, rows * (thread + 1) // threads
+    return share
+
+
+cdef struct Chunk:  # rows that go through the sweep at once: a batch, or a piece of one
+    Py_ssize_t start, rows  # in the epoch's order
+    Py_ssize_t batch_start, batch_rows
+
+
+cdef Chunk next_chunk(const Plan *plan, const Job *job, Chunk chunk) noexcept nogil:
+    """The chunk after this one; of no rows after the last."""
+    chunk.start += chunk.rows
+    if chunk.start == chunk.batch_start + chunk.batch_rows:
+        chunk.batch_start = chunk.start
+        chunk.batch_rows = min(job.batch_size, job.n_rows - chunk.start)
+    chunk.rows = min(plan.rows, chunk.batch_start + chunk.batch_rows - chunk.start)
+    return chunk
+
+
+cdef struct Rows:  # [begin, end) of a chunk
+    Py_ssize_t begin, end
+
+
+cdef Rows gathered_by(const Plan *plan, Py_ssize_t rows, int thread, int threads) noexcept nogil:
+    """The rows whose inputs a thread gathers: its own, or all of them into a copy of its own: to take over what another
+    core has just written costs more than to read the data a second time."""
+    cdef Rows found
+    found.begin, found.end = 0, rows
+    if not plan.own_input:
+        found.begin, found.end = rows * thread // threads, rows * (thread + 1) // threads
+    return found
+
+
+cdef void gather_rows(real *arena, const Plan *plan, const Job *job, const Chunk *chunk, int thread) noexcept nogil:
+    """Copy this thread's rows of the chunk into the panels of the first layer's input."""
+    cdef Py_ssize_t r, p, column, panel = 2 * plan.lanes, width = plan.layers[0].inputs
+    cdef Rows rows = gathered_by(plan, chunk.rows, thread, job.threads)
+    cdef real *u = arena + plan.layers[0].u + thread * plan.own_input
+    for p in range(width // panel):  # panel after panel, for all rows write the same column of it
+        for r in range(rows.begin, rows.end):
+            memcpy(u + r * panel, <const real *>job.x + job.order[chunk.start + r] * width + p * panel,
+                   <size_t>(2 * lanes(u)) * sizeof(real))
+        u += plan.room * panel
+    column = width // panel * panel
+    if column < width:
+        for r in range(rows.begin, rows.end):
+            memcpy(u + r * panel, <const real *>job.x + job.order[chunk.start + r] * width + column,
+                   <size_t>(width - column) * sizeof(real))
+
+
+cdef void fetch_rows(const Plan *plan, const Job *job, const real *x, const Chunk *chunk, int thread, Py_ssize_t part,
+                     Py_ssize_t parts) noexcept nogil:
+    """Ask for the `part`th of `parts` of the inputs that this thread is to gather, cache line by cache line: evenly
+    spread, for the tiles wait while too many are under way."""
+    cdef Py_ssize_t width = plan.layers[0].inputs, line = 64 // <Py_ssize_t>sizeof(real), lines = pieces(width, line)
+    cdef Rows rows = gathered_by(plan, chunk.rows, thread, job.threads)
+    cdef Py_ssize_t count = (rows.end - rows.begin) * lines, first = count * part // parts, j
+    cdef Py_ssize_t r = rows.begin + first // lines, at = first % lines
+    for j in range(count * (part + 1) // parts - first):
+        fetch_line(x + job.order[chunk.start + r] * width + at * line)
+        at += 1
+        if at == lines:
+            r, at = r + 1, 0
+
+
+cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread) noexcept nogil:
     """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z."""
     cdef const Layer *layer = &plan.layers[l]
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.rows * panel, vecs, k, o, r, rows = end - begin
-    cdef Py_ssize_t slab, p, tile, tiles = pieces(rows, FNN_ROWS)
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k, inner, o, r, next_r
+    cdef Py_ssize_t slab, p, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
     cdef int code = FNN_IDENTITY if l == plan.n_layers - 1 else layer.code
+    cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *w
     cdef real *bias
     for slab in range(pieces(layer.inputs, INNER)):
         k = slab * INNER
-        for p in range(pieces(layer.outputs, panel)):
+        inner = min(INNER, layer.inputs - k)
+        for p in range(share.first, share.last):
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
             w = arena + layer.weights + o * (layer.inputs + 1)
             bias = w + layer.inputs * vecs * vector if k == 0 else NULL
+            w += k * vecs * vector
             for tile in range(tiles):
-                r = begin + rows * tile // tiles
+                r = share.begin + rows * tile // tiles
+                next_r = share.begin + rows * (tile + 1) // tiles
+                if p + 1 < share.last:  # the next panel of W comes into the cache meanwhile
+                    fetch_ahead(w + panel * (layer.inputs + 1), inner * panel, tile, tiles)
                 forward_tile(
-                    arena + layer.v + o * plan.rows + r * panel, begin + rows * (tile + 1) // tiles - r, vecs,
-                    arena + layer.u + k * plan.rows + r * panel, room, min(INNER, layer.inputs - k),
-                    w + k * vecs * vector, bias, k + INNER >= layer.inputs, code, layer.slope)
+                    arena + layer.v + o * plan.room + r * panel, next_r - r, vecs,
+                    u + k * plan.room + r * panel, room, inner, w, bias,
+                    k + INNER >= layer.inputs, code, layer.slope)
 
 
 cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, real *v, Py_ssize_t n, int loss,
@@ -354,60 +475,71 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
             g = arena + layer.g + r * panel
             job.row_losses[r] = output_row(g, z, y, label, v, n, job.loss, layer, scale)
         else:
-            panels_to_row(z, arena + layer.v, plan.rows, r, n)
+            panels_to_row(z, arena + layer.v, plan.room, r, n)
             job.row_losses[r] = output_row(g, z, y, label, v, n, job.loss, layer, scale)
-            rows_to_panels(arena + layer.g, plan.rows, r, g, n)
+            rows_to_panels(arena + layer.g, plan.room, r, g, n)
 
 
-cdef void backward_rows(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Eq. 5 and 6 from layer l to the layer below: g_below = (g W^T) * phi'."""
+cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread) noexcept nogil:
+    """Eq. 5 and 6 from layer l to the layer below, of which `share` is: g_below = (g W^T) * phi'."""
     cdef const Layer *layer = &plan.layers[l]
     cdef const Layer *below = &plan.layers[l - 1]
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.rows * panel, vecs, k, i, r, rows = end - begin
-    cdef Py_ssize_t slab, p, tile, tiles = pieces(rows, FNN_ROWS)
-    cdef real *wt
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k, inner, i, r, next_r
+    cdef Py_ssize_t slab, p, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
+    cdef real *wt = arena + plan.block + thread * INNER * panel
+    if rows == 0:
+        return
     for slab in range(pieces(layer.outputs, INNER)):
         k = slab * INNER
-        for p in range(pieces(layer.inputs, panel)):
+        inner = min(INNER, layer.outputs - k)
+        for p in range(share.first, share.last):
             i = p * panel
             vecs = vectors(layer.inputs - i, vector)
-            wt = arena + layer.transposed + i * padded(layer.outputs, vector) + k * vecs * vector
+            transpose_block_of(wt, arena, plan, layer, i, k, k + inner)
             for tile in range(tiles):
-                r = begin + rows * tile // tiles
+                r = share.begin + rows * tile // tiles
+                next_r = share.begin + rows * (tile + 1) // tiles
                 backward_tile(
-                    arena + below.g + i * plan.rows + r * panel, begin + rows * (tile + 1) // tiles - r, vecs,
-                    arena + layer.g + k * plan.rows + r * panel, room, min(INNER, layer.outputs - k), wt,
-                    k == 0, k + INNER >= layer.outputs, arena + layer.u + i * plan.rows + r * panel,
+                    arena + below.g + i * plan.room + r * panel, next_r - r, vecs,
+                    arena + layer.g + k * plan.room + r * panel, room, inner, wt,
+                    k == 0, k + INNER >= layer.outputs, arena + layer.u + i * plan.room + r * panel,
                     below.code, below.slope)
 
 
 cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t rows, const fnn_rule *rule,
-                         int thread, int threads) noexcept nogil:
-    """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the chunk, and what `rule` makes of it."""
+                         int thread, int threads, const Job *job, const Chunk *next) noexcept nogil:
+    """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the chunk, and what `rule` makes of it.
+
+    Meanwhile this thread's inputs of the `next` chunk, if there is one, come into the cache.
+    """
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, tile, r, unit, height, tiles, at
     cdef Py_ssize_t inner_panels = pieces(layer.inputs, panel)
-    cdef Py_ssize_t units = inner_panels * (pieces(layer.outputs, panel))
+    cdef Py_ssize_t panels = pieces(layer.outputs, panel), units = inner_panels * panels
+    cdef Py_ssize_t first = units * thread // threads, last = units * (thread + 1) // threads
     cdef bint updates = rule.kind != FNN_STORE and rule.kind != FNN_ADD
     cdef real *state = arena + (plan.velocity if updates else plan.gradient)  # plain SGD has none and touches none
+    cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *g
-    for unit in range(units * thread // threads, units * (thread + 1) // threads):
+    if layer.by_columns:  # the weights stay with the thread that reads them forward
+        first, last = panels * thread // threads * inner_panels, panels * (thread + 1) // threads * inner_panels
+    for unit in range(first, last):
+        if next is not NULL:
+            fetch_rows(plan, job, <const real *>job.x, next, thread, unit - first, last - first)
         i = unit % inner_panels * panel
         o = unit // inner_panels * panel
         vecs = vectors(layer.outputs - o, vector)
-        g = arena + layer.g + o * plan.rows
+        g = arena + layer.g + o * plan.room
         height = min(panel, layer.inputs - i)
         tiles = pieces(height, FNN_ROWS)
         for tile in range(tiles):
             r = height * tile // tiles
             at = layer.weights + o * (layer.inputs + 1) + (i + r) * vecs * vector
             gradient_tile(arena + at, state + at, height * (tile + 1) // tiles - r, vecs,
-                          arena + layer.u + i * plan.rows + r, g, rows, rule)
+                          u + i * plan.room + r, g, rows, rule)
         if i == 0:
             at = layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
             bias_tile(arena + at, state + at, vecs, g, rows, rule)
-        if updates and l > 0:
-            transpose_unit(arena, plan, layer, i, o)
 
 
 cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, int thread, int threads) noexcept nogil:
@@ -443,105 +575,106 @@ cdef inline void look_at_clock(Job *job, Py_ssize_t rows_done, double operations
             job.stop = poll(job, rows_done)
 
 
-cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, Py_ssize_t start, Py_ssize_t rows,
-                     double scale, int kind) noexcept nogil:
-    """One chunk of a batch through the sweep, as one of the team's threads; False if training is to stop before it."""
-    cdef const Py_ssize_t *order = job.order + start
+cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const Chunk *chunk,
+                     const fnn_rule *rule) noexcept nogil:
+    """One chunk, whose inputs have been gathered, through the sweep, as one of the team's threads; False if training is
+    to stop before it.
+
+    The threads meet where one needs what another has computed.  A layer is updated once all have met after reading its
+    weights backward: as soon as that may be, while it is in cache.
+    """
     cdef int threads = job.threads
-    cdef Py_ssize_t begin = rows * thread // threads, end = rows * (thread + 1) // threads, r, l
-    cdef Py_ssize_t width = plan.layers[0].inputs
-    cdef fnn_rule rule = job.rule
-    rule.kind = kind
-    for r in range(begin, end):
-        rows_to_panels(arena + plan.layers[0].u, plan.rows, r, <const real *>job.x + order[r] * width, width)
-    if begin < end:
-        for l in range(plan.n_layers):
-            forward_rows(arena, plan, l, begin, end)
-        output_delta_rows(arena, plan, job, thread, order, scale, begin, end)
-    if thread == 0:
-        look_at_clock(job, start, rows * job.operations)
-    if threads == 1:
-        if job.stop:
-            return False
-        for l in range(plan.n_layers - 1, -1, -1):
-            if l > 0:
-                backward_rows(arena, plan, l, begin, end)
-            gradient_share(arena, plan, l, rows, &rule, 0, 1)
-    else:
-        if begin < end:
-            for l in range(plan.n_layers - 1, 0, -1):
-                backward_rows(arena, plan, l, begin, end)
+    cdef Py_ssize_t rows = chunk.rows, l, r, to_update = plan.n_layers - 1
+    cdef Chunk next = next_chunk(plan, job, chunk[0])
+    cdef double scale = 1.0 / chunk.batch_rows if job.mean else job.scale
+    for l in range(plan.n_layers):
+        if (plan.layers[l].by_columns or plan.layers[l - 1].by_columns) if l else (
+                plan.layers[0].by_columns and not plan.own_input):
+            fnn_meet(&job.meeting, threads)
+        forward_share(arena, plan, l, share_of(plan, &plan.layers[l], rows, thread, threads), thread)
+    if plan.layers[plan.n_layers - 1].by_columns:
         fnn_meet(&job.meeting, threads)
-        if job.stop:  # thread 0 writes it only between the second barrier and the first, so all read the same
-            return False
-        for l in range(plan.n_layers):
-            gradient_share(arena, plan, l, rows, &rule, thread, threads)
+    output_delta_rows(arena, plan, job, thread, job.order + chunk.start, scale, rows * thread // threads,
+                      rows * (thread + 1) // threads)
+    if thread == 0:
+        look_at_clock(job, chunk.start, rows * job.operations)
+    for l in range(plan.n_layers - 1, -1, -1):
+        # Eq. 5 needs all of g: its rows are this thread's own unless a layer shares out its neurons.
+        if threads == 1 or l == 0 or plan.layers[l - 1].by_columns or (
+                l < plan.n_layers - 1 and plan.layers[l].by_columns):
+            fnn_meet(&job.meeting, threads)
+            if job.stop:  # thread 0 writes it only between the last meeting and the first, so all read the same
+                return False
+            while to_update > l:
+                gradient_share(arena, plan, to_update, rows, rule, thread, threads, job, NULL)
+                to_update -= 1
+        if l > 0:
+            backward_share(arena, plan, l, share_of(plan, &plan.layers[l - 1], rows, thread, threads), thread)
+    gradient_share(arena, plan, 0, rows, rule, thread, threads, job, &next)
     if thread == 0:
         for r in range(rows):
             job.total += job.row_losses[r]
-    fnn_meet(&job.meeting, threads)
     return True
 
 
 cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
     """All batches, as one of the team's threads."""
-    cdef Py_ssize_t batch, start, piece, chunk, count
-    cdef double scale
+    cdef Chunk chunk
+    cdef fnn_rule rule = job.rule
     cdef bint whole
-    for batch in range(pieces(job.n_rows, job.batch_size)):
-        start = batch * job.batch_size
-        count = min(job.batch_size, job.n_rows - start)
-        scale = 1.0 / count if job.mean else job.scale
-        whole = job.train and count <= plan.rows
-        for piece in range(pieces(count, plan.rows)):
-            chunk = piece * plan.rows
-            if not chunk_step(arena, plan, job, thread, start + chunk, min(plan.rows, count - chunk), scale,
-                              job.rule.kind if whole else FNN_STORE if chunk == 0 else FNN_ADD):
-                return
-        if job.train and not whole:
+    chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
+    chunk = next_chunk(plan, job, chunk)
+    while chunk.rows:
+        gather_rows(arena, plan, job, &chunk, thread)
+        whole = job.train and chunk.batch_rows <= plan.rows
+        rule.kind = job.rule.kind if whole else FNN_STORE if chunk.start == chunk.batch_start else FNN_ADD
+        if not chunk_step(arena, plan, job, thread, &chunk, &rule):
+            return
+        fnn_meet(&job.meeting, job.threads)
+        if job.train and not whole and chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows:
             update_share(arena, plan, &job.rule, thread, job.threads)
             fnn_meet(&job.meeting, job.threads)
-            transpose_share(arena, plan, thread, job.threads)
-            fnn_meet(&job.meeting, job.threads)
+        chunk = next_chunk(plan, job, chunk)
 
 
-cdef void online_row(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py_ssize_t *counts) noexcept nogil:
-    """One sample forward and backward, every weight moved at once.  A zero input touches no weight; a ReLU that is off
-    contributes nothing forward and receives nothing backward (docs/backprop.md, online training)."""
+cdef void online_upper(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py_ssize_t *counts) noexcept nogil:
+    """One sample from the first layer's v forward, and back to its g; the weights of all layers above move at once.  A
+    ReLU that is off contributes nothing forward and receives nothing backward (docs/backprop.md, online training)."""
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, p, o, vecs, n_layers = plan.n_layers
     cdef const Layer *layer
-    cdef const real *u
+    cdef real *u
     cdef real *w
     cdef real *g
     cdef real *below
     cdef const Py_ssize_t *order = &row
     cdef double rate = job.rule.rate, limit = job.rule.saturation
-    u = <const real *>job.x + row * plan.layers[0].inputs
     for l in range(n_layers):
         layer = &plan.layers[l]
-        if layer.listed:
-            counts[l] = list_nonzero(plan.index + layer.index, u, layer.inputs)
-        for p in range(pieces(layer.outputs, panel)):
-            o = p * panel
-            vecs = vectors(layer.outputs - o, vector)
-            w = arena + layer.weights + o * (layer.inputs + 1)
-            online_forward(arena + layer.v + o, vecs, w, w + layer.inputs * vecs * vector, u, plan.index + layer.index,
-                           counts[l], FNN_IDENTITY if l == n_layers - 1 else layer.code, layer.slope)
+        if l > 0:
+            u = arena + layer.u
+            if layer.listed:
+                counts[l] = list_nonzero(plan.index + layer.index, u, layer.inputs)
+            for p in range(pieces(layer.outputs, panel)):
+                o = p * panel
+                vecs = vectors(layer.outputs - o, vector)
+                w = arena + layer.weights + o * (layer.inputs + 1)
+                online_forward(
+                    arena + layer.v + o, vecs, w, w + layer.inputs * vecs * vector, u, plan.index + layer.index,
+                    counts[l], FNN_IDENTITY if l == n_layers - 1 else layer.code, layer.slope)
         if layer.code == FNN_SIGMOID:  # sigmoid(0) is not 0, and the padding must be
             memset(arena + layer.v + layer.outputs, 0,
                    <size_t>(padded(layer.outputs, vector) - layer.outputs) * sizeof(real))
-        u = arena + layer.v
     output_delta_rows(arena, plan, job, 0, order, 1.0 if job.mean else job.scale, 0, 1)
     job.total += job.row_losses[0]
-    for l in range(n_layers - 1, -1, -1):
+    for l in range(n_layers - 1, 0, -1):
         layer = &plan.layers[l]
         g = arena + layer.g
-        u = arena + layer.u if l > 0 else <const real *>job.x + row * layer.inputs
+        u = arena + layer.u
         below = NULL
-        if l > 0 and layer.outputs <= panel:
+        if layer.transposed:
             online_transposed(arena + plan.layers[l - 1].g, arena + layer.transposed, layer.inputs, layer.outputs, u, g,
                               rate, limit, plan.layers[l - 1].code, plan.layers[l - 1].slope)
-        elif l > 0:
+        else:
             below = arena + plan.layers[l - 1].g
             if layer.listed:  # an input that is not listed is a ReLU that is off
                 memset(below, 0, <size_t>padded(layer.inputs, vector) * sizeof(real))
@@ -557,16 +690,132 @@ cdef void online_row(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py
             online_bias(w, vecs, g + o, rate, limit)
 
 
-cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *counts) noexcept nogil:
-    """Every sample in order."""
-    cdef Py_ssize_t r, l
-    for l in range(plan.n_layers):
-        counts[l] = plan.layers[l].inputs
+cdef void online_first(real *arena, const Plan *plan, const Job *job, int thread, const real *u, const int32_t *listed,
+                       Py_ssize_t n_listed, const real *before, const int32_t *fresh, Py_ssize_t n_fresh) noexcept nogil:
+    """This thread's neurons of the first layer: the update (eq. 7 to 9) that the row `before` left to be done, then the
+    row u forward (eq. 1 and 2), in one pass over the weights.
+
+    `listed` are the inputs of `before` that are not zero, `fresh` those of u that are not among them.  Without a row
+    before, `listed` are those of u; without u, only the update is done.
+    """
+    cdef const Layer *layer = &plan.layers[0]
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, panels = pieces(layer.outputs, panel), p, o, vecs
+    cdef int code = FNN_IDENTITY if plan.n_layers == 1 else layer.code
+    cdef double rate = job.rule.rate, limit = job.rule.saturation
+    cdef real *w
+    cdef real *bias
+    cdef real *v
+    cdef real *g
+    for p in range(panels * thread // job.threads, panels * (thread + 1) // job.threads):
+        o = p * panel
+        vecs = vectors(layer.outputs - o, vector)
+        w = arena + layer.weights + o * (layer.inputs + 1)
+        bias = w + layer.inputs * vecs * vector
+        v = arena + layer.v + o
+        g = arena + layer.g + o
+        if before is NULL:
+            online_forward(v, vecs, w, bias, u, listed, n_listed, code, layer.slope)
+            continue
+        online_bias(bias, vecs, g, rate, limit)
+        if u is NULL:
+            online_backward(w, layer.inputs, min(panel, layer.outputs - o), before, listed, n_listed, g, rate, limit,
+                            <real *>NULL)
+        else:
+            online_update_forward(v, vecs, w, bias, before, listed, n_listed, g, rate, limit, u, fresh, n_fresh, code,
+                                  layer.slope)
+
+
+cdef inline double narrow_row(real *arena, const Layer *layers, Py_ssize_t n_layers, const real *x, const real *y,
+                              double scale, double rate, bint limited, double limit) noexcept nogil:
+    """One sample forward and backward through layers of one vector each, and its loss."""
+    cdef Py_ssize_t l, last = n_layers - 1
+    cdef const Layer *layer
+    cdef const Layer *below
+    cdef real *to
+    cdef const real *u = x
+    cdef double loss = 0
+    for l in range(last):
+        layer = &layers[l]
+        narrow_forward(arena + layer.v, arena + layer.weights, u, layer.inputs, layer.code, layer.slope)
+        u = arena + layer.v
+    for l in range(last, -1, -1):
+        layer = &layers[l]
+        below = &layers[l - 1 if l else 0]
+        to = arena + below.g if l else NULL
+        u = arena + layer.u if l else x
+        if l == last:
+            loss = narrow_turn(
+                to, arena + layer.weights, arena + layer.transposed, u, layer.inputs, layer.outputs, layer.code,
+                layer.slope, y, scale, rate, limited, limit, below.code, below.slope)
+        else:
+            narrow_backward(to, arena + layer.weights, arena + layer.transposed, u, layer.inputs, arena + layer.g,
+                            layer.outputs, rate, limited, limit, below.code, below.slope)
+    return loss
+
+
+cdef void narrow_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
+    """Every sample in order, where every layer fits one vector and the loss is squared_error."""
+    cdef Py_ssize_t r, done = 0, inputs = plan.layers[0].inputs, outputs = plan.layers[plan.n_layers - 1].outputs
+    cdef Py_ssize_t piece = max(1, <Py_ssize_t>(OPERATIONS_BETWEEN_CLOCKS / job.operations))
+    cdef const real *x = <const real *>job.x
+    cdef const real *y = <const real *>job.y
+    cdef double scale = 1.0 if job.mean else job.scale, rate = job.rule.rate, limit = job.rule.saturation, total = 0
+    while done < job.n_rows and not job.stop:
+        piece = min(piece, job.n_rows - done)
+        if limit == INFINITY:
+            for r in range(done, done + piece):
+                total += narrow_row(arena, plan.layers, plan.n_layers, x + job.order[r] * inputs,
+                                    y + job.order[r] * outputs, scale, rate, False, limit)
+        else:
+            for r in range(done, done + piece):
+                total += narrow_row(arena, plan.layers, plan.n_layers, x + job.order[r] * inputs,
+                                    y + job.order[r] * outputs, scale, rate, True, limit)
+        done += piece
+        look_at_clock(job, done, piece * job.operations)
+    job.total = total
+
+
+cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *counts, int thread) noexcept nogil:
+    """Every sample in order, as one of the team's threads: they share the first layer's neurons, thread 0 does the rest.
+
+    The first layer's weights move when the next row comes: each is then read and written once for two rows.
+    """
+    cdef Py_ssize_t r, l, inputs = plan.layers[0].inputs, n_now = inputs, n_listed = 0, n_fresh = 0
+    cdef bint chosen = plan.layers[0].listed
+    cdef int32_t *listed = plan.index + 3 * thread * plan.list_room
+    cdef int32_t *now = listed + plan.list_room
+    cdef int32_t *fresh = now + plan.list_room
+    cdef const real *before = NULL
+    cdef const real *u = <const real *>job.x + job.order[0] * inputs
+    if plan.narrow and job.loss == SQUARED_ERROR:
+        if thread == 0:
+            narrow_epoch(arena, plan, job)
+        return
+    if thread == 0:
+        for l in range(plan.n_layers):
+            counts[l] = plan.layers[l].inputs
+    n_listed = list_nonzero(listed, u, inputs) if chosen else inputs
     for r in range(job.n_rows):
-        online_row(arena, plan, job, job.order[r], counts)
-        look_at_clock(job, r + 1, job.operations)
+        online_first(arena, plan, job, thread, u, listed, n_listed, before, fresh, n_fresh)
+        if before is not NULL and chosen:
+            n_listed = n_now
+            listed, now = now, listed
+        fnn_meet(&job.meeting, job.threads)
+        if thread == 0:
+            online_upper(arena, plan, job, job.order[r], counts)
+            look_at_clock(job, r + 1, job.operations)
+            fnn_meet(&job.meeting, job.threads)
+        before = u
+        if r + 1 < job.n_rows:
+            u = <const real *>job.x + job.order[r + 1] * inputs
+            if chosen:
+                n_now = list_nonzero(now, u, inputs)
+                n_fresh = list_fresh(fresh, u, before, inputs)
+        if thread > 0:  # the lists are made while thread 0 is in the layers above
+            fnn_meet(&job.meeting, job.threads)
         if job.stop:
-            return
+            break
+    online_first(arena, plan, job, thread, <const real *>NULL, listed, n_listed, before, fresh, 0)
 
 
 # ---- The functions of _backprop_numpy.py, in its order -----------------------------------------------------------
@@ -736,7 +985,7 @@ cdef class Workspace:
     cdef Plan plan
     cdef object layout, arena, index, row_losses
     cdef char *memory
-    cdef bint single, keeps_velocity
+    cdef bint single, keeps_velocity, online
     cdef int most_threads, team
     cdef readonly Py_ssize_t batch_size
 
@@ -745,12 +994,18 @@ cdef class Workspace:
         cdef Layer *layer
         cdef Py_ssize_t l, at, inputs = 0, vector, panel
         self.layout, self.batch_size, self.keeps_velocity = layout, batch_size, momentum
+        self.online = batch_size == 1 and not momentum and not keep_gradient
+        self.most_threads = min(threads, FNN_MOST_THREADS)
         self.single = np.dtype(dtype) == np.float32
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
         panel = 2 * vector
+        plan.narrow = (
+            self.online and layout.sizes[0] <= FEW_INPUTS and max(layout.sizes[1:]) <= vector
+            and FNN_SIGMOID not in [activation.code for activation in layout.activations])  # sigmoid(0) is not 0
         quick = CHUNK_SECONDS * OPERATIONS_A_SECOND * vector / layout.operations
         plan.n_layers, plan.lanes = layout.n_layers, vector
         plan.rows = min(batch_size, CHUNK_ROWS, max(FEWEST_ROWS, int(quick)))
+        plan.room = roomy(plan.rows, panel * (4 if self.single else 8))
         plan.layers = <Layer *>calloc(<size_t>plan.n_layers, sizeof(Layer))
         if plan.layers is NULL:
             raise MemoryError("workspace: no memory for the table of layers")
@@ -762,7 +1017,11 @@ cdef class Workspace:
             layer.weights, layer.index = at, inputs
             layer.listed = layer.inputs > FEW_INPUTS and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
             at += (layer.inputs + 1) * padded(layer.outputs, vector)
-            inputs += padded(layer.inputs, 16) + 16  # a vector is stored where the last number goes
+            if l == 0:
+                plan.list_room = padded(layer.inputs, 16) + 16  # a vector is stored where the last number goes
+                inputs = 3 * self.most_threads * plan.list_room
+            else:
+                inputs += padded(layer.inputs, 16) + 16
         plan.n_padded = at
         if momentum:
             plan.velocity = at
@@ -771,31 +1030,59 @@ cdef class Workspace:
             plan.gradient = at
             at += plan.n_padded
         plan.layers[0].u = at
-        at += plan.rows * padded(layout.sizes[0], panel)
+        # All that is kept of a batch is at most three times its activations, the inputs among them.
+        plan.input_copies = max(1, min(threads, (sum(layout.sizes) + 2 * layout.sizes[0]) // layout.sizes[0]))
+        at += plan.input_copies * plan.room * padded(layout.sizes[0], panel)
         for l in range(plan.n_layers):
             layer = &plan.layers[l]
             if l > 0:
                 layer.u = plan.layers[l - 1].v
-                layer.transposed = at
-                at += padded(layer.inputs, vector) * padded(layer.outputs, vector)
+                if self.online and layer.outputs <= panel:
+                    layer.transposed = at
+                    at += padded(layer.inputs, vector) * padded(layer.outputs, vector)
             layer.v = at
-            layer.g = at + plan.rows * padded(layer.outputs, panel)
-            at += 2 * plan.rows * padded(layer.outputs, panel)
-        self.most_threads = min(threads, FNN_MOST_THREADS)
+            layer.g = at + plan.room * padded(layer.outputs, panel)
+            at += 2 * plan.room * padded(layer.outputs, panel)
         plan.row_buffers, plan.row_buffer = at, padded(layout.sizes[-1], panel)
         at += 3 * plan.row_buffer * self.most_threads
-        self.team = self._best_team()
+        plan.block = at
+        if plan.n_layers > 1:
+            at += INNER * panel * self.most_threads
         self._reserve(at)
+        self.threads = self._best_team()
+
+    cdef double _seconds(self, int team) except -1:
+        """Estimate the time of a step of all rows, and choose what the threads share of each layer."""
+        if self.online:
+            return self._online_seconds(team)
+        cdef Plan *plan = &self.plan
+        cdef Layer *layer
+        cdef Py_ssize_t l, panels, width = 4 if self.single else 8
+        cdef double total = 0, others = (team - 1.0) / team, alone, rows, columns, weights, meet
+        for l in range(plan.n_layers):
+            layer = &plan.layers[l]
+            panels = pieces(layer.outputs, 2 * plan.lanes)
+            alone = (6.0 if l else 4.0) * layer.inputs * layer.outputs * plan.rows / (OPERATIONS_A_SECOND * plan.lanes)
+            weights = others * (2.0 if l else 1.0) * layer.inputs * layer.outputs
+            values = others * plan.rows * ((2.0 if l else 0.0) * layer.inputs + layer.outputs)
+            rows = alone / team + width * (weights + values) / BYTES_A_SECOND
+            columns = (alone * pieces(panels, team) / panels + width * values / BYTES_A_SECOND + 2 * SECONDS_TO_MEET)
+            layer.by_columns = team > 1 and columns < rows
+            total += min(rows, columns) if team > 1 else alone
+        return total + 2 * SECONDS_TO_MEET * (team > 1)
+
+    cdef double _online_seconds(self, int team):
+        """Estimate the time of a row in the first layer, which is all that the threads share."""
+        cdef Layer *layer = &self.plan.layers[0]
+        cdef Py_ssize_t panels = pieces(layer.outputs, 2 * self.plan.lanes)
+        cdef double weights = (4 if self.single else 8) * (layer.inputs + 1) * layer.outputs
+        return 2 * weights * pieces(panels, team) / panels / ONLINE_BYTES_A_SECOND + 5 * SECONDS_TO_MEET * (team > 1)
 
     def _best_team(self):
         """Number of threads with which a step should take the least time; any number gives the same result."""
-        cdef double alone = self.layout.operations * self.plan.rows / (OPERATIONS_A_SECOND * self.plan.lanes)
-        # W, W^T, and what goes forward and comes back: all but a thread's own share was written by other cores.
-        shared = 2 * self.plan.n_padded + 2 * self.plan.rows * sum(self.layout.sizes)
-        exchange = shared * (4 if self.single else 8) / BYTES_A_SECOND
-        best, least = 1, alone
-        for team in range(2, self.most_threads + 1):
-            seconds = alone / team + exchange * (team - 1) / team + SECONDS_TO_MEET
+        best, least = 1, float("inf")
+        for team in range(1, self.most_threads + 1):
+            seconds = self._seconds(team)
             if seconds < least:
                 best, least = team, seconds
         return best
@@ -807,8 +1094,8 @@ cdef class Workspace:
         self.arena = np.zeros(numbers * (4 if self.single else 8) + 64, np.uint8)
         raw = self.arena
         self.memory = <char *>&raw[0] + (-<uintptr_t>&raw[0]) % 64
-        self.index = np.concatenate(
-            [np.arange(padded(width, 16) + 16, dtype=np.int32) for width in self.layout.sizes[:-1]])
+        lists = [np.arange(padded(width, 16) + 16, dtype=np.int32) for width in self.layout.sizes[:-1]]
+        self.index = np.concatenate(lists[:1] * (3 * self.most_threads) + lists[1:])
         index = self.index
         self.plan.index = &index[0]
         self.row_losses = np.zeros(self.plan.rows)
@@ -826,6 +1113,27 @@ cdef class Workspace:
         if not 1 <= count <= self.most_threads:
             raise ValueError(f"threads: expected 1 to {self.most_threads}, got {count}")
         self.team = count
+        self._seconds(count)
+        self._place_inputs()
+
+    @property
+    def by_columns(self):
+        """Of each layer, whether the threads share its neurons; else they share the batch's rows.  `threads` sets it to
+        what should take the least time; it may be set to compare."""
+        return [bool(self.plan.layers[l].by_columns) for l in range(self.plan.n_layers)]
+
+    @by_columns.setter
+    def by_columns(self, chosen):
+        for l in range(self.plan.n_layers):
+            self.plan.layers[l].by_columns = chosen[l]
+        self._place_inputs()
+
+    def _place_inputs(self):
+        """Give each thread inputs of its own where that is possible and worth it."""
+        cdef Plan *plan = &self.plan
+        plan.own_input = 0
+        if plan.layers[0].by_columns and self.team <= plan.input_copies:
+            plan.own_input = plan.room * padded(plan.layers[0].inputs, 2 * plan.lanes)
 
     def load(self, parameters, double saturation):
         """Copy the parameters (P,) in, brought inside the saturation limit."""
@@ -859,19 +1167,21 @@ cdef class Workspace:
         """Run the forward kernels on the first `rows` rows."""
         cdef Py_ssize_t l
         for l in range(self.plan.n_layers):
+            share = share_of(&self.plan, &self.plan.layers[l], rows, 0, 1)
             if self.single:
-                forward_rows(<float *>self.memory, &self.plan, l, 0, rows)
+                forward_share(<float *>self.memory, &self.plan, l, share, 0)
             else:
-                forward_rows(<double *>self.memory, &self.plan, l, 0, rows)
+                forward_share(<double *>self.memory, &self.plan, l, share, 0)
 
     def backward(self, Py_ssize_t rows):
         """Run the backward kernels on the first `rows` rows."""
         cdef Py_ssize_t l
         for l in range(self.plan.n_layers - 1, 0, -1):
+            share = share_of(&self.plan, &self.plan.layers[l - 1], rows, 0, 1)
             if self.single:
-                backward_rows(<float *>self.memory, &self.plan, l, 0, rows)
+                backward_share(<float *>self.memory, &self.plan, l, share, 0)
             else:
-                backward_rows(<double *>self.memory, &self.plan, l, 0, rows)
+                backward_share(<double *>self.memory, &self.plan, l, share, 0)
 
     def add_gradient(self, Py_ssize_t rows, bint first):
         """Put the gradient over the first `rows` rows in the place of the gradient, or add it there."""
@@ -880,9 +1190,9 @@ cdef class Workspace:
         rule.kind = FNN_STORE if first else FNN_ADD
         for l in range(self.plan.n_layers):
             if self.single:
-                gradient_share(<float *>self.memory, &self.plan, l, rows, &rule, 0, 1)
+                gradient_share(<float *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL)
             else:
-                gradient_share(<double *>self.memory, &self.plan, l, rows, &rule, 0, 1)
+                gradient_share(<double *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL)
 
     def store_gradient(self, out):
         """Copy the gradient out to `out` (P,)."""
@@ -898,7 +1208,7 @@ cdef void _copy_parameters(Workspace work, real[::1] flat, bint into, double lim
         copy_parameters(&flat[0], arena, &work.plan, into)
         if into:
             limit_values(arena, work.plan.n_padded, limit)
-            transpose_share(arena, &work.plan, 0, 1)
+            transpose_small(arena, &work.plan)
 
 
 cdef void _copy_gradient(Workspace work, real[::1] out):
@@ -914,16 +1224,16 @@ def _panels(Workspace work, str which, Py_ssize_t l, values, bint into):
         singles = values
         for r in range(singles.shape[0]):
             if into:
-                rows_to_panels(<float *>work.memory + at, work.plan.rows, r, &singles[r, 0], singles.shape[1])
+                rows_to_panels(<float *>work.memory + at, work.plan.room, r, &singles[r, 0], singles.shape[1])
             else:
-                panels_to_row(&singles[r, 0], <float *>work.memory + at, work.plan.rows, r, singles.shape[1])
+                panels_to_row(&singles[r, 0], <float *>work.memory + at, work.plan.room, r, singles.shape[1])
     else:
         doubles = values
         for r in range(doubles.shape[0]):
             if into:
-                rows_to_panels(<double *>work.memory + at, work.plan.rows, r, &doubles[r, 0], doubles.shape[1])
+                rows_to_panels(<double *>work.memory + at, work.plan.room, r, &doubles[r, 0], doubles.shape[1])
             else:
-                panels_to_row(&doubles[r, 0], <double *>work.memory + at, work.plan.rows, r, doubles.shape[1])
+                panels_to_row(&doubles[r, 0], <double *>work.memory + at, work.plan.room, r, doubles.shape[1])
 
 
 cdef class Epoch:
@@ -932,24 +1242,30 @@ cdef class Epoch:
     cdef Workspace work
     cdef Job job
     cdef bint online
-    cdef object x, y, order, tick, errors, counts
+    cdef Py_ssize_t[::1] counts
+    cdef object x, y, order, tick, errors
 
     def work_as(self, int thread):
         """Take part as thread 1, 2, ...: wait until the team is complete, then do this thread's share."""
-        cdef Job *job = &self.job
         with nogil:
-            fnn_wait_until_open(&job.meeting)
-            if thread < job.threads:
-                if self.work.single:
-                    minibatch_epoch(<float *>self.work.memory, &self.work.plan, job, thread)
-                else:
-                    minibatch_epoch(<double *>self.work.memory, &self.work.plan, job, thread)
+            fnn_wait_until_open(&self.job.meeting)
+            if thread < self.job.threads:
+                self.work_on(thread)
+
+    cdef void work_on(self, int thread) noexcept nogil:
+        if self.online and self.work.single:
+            online_epoch(<float *>self.work.memory, &self.work.plan, &self.job, &self.counts[0], thread)
+        elif self.online:
+            online_epoch(<double *>self.work.memory, &self.work.plan, &self.job, &self.counts[0], thread)
+        elif self.work.single:
+            minibatch_epoch(<float *>self.work.memory, &self.work.plan, &self.job, thread)
+        else:
+            minibatch_epoch(<double *>self.work.memory, &self.work.plan, &self.job, thread)
 
     cdef double run(self) except? -1:
         """Gather the team, work as thread 0, and return the sum of the rows' losses; raise what ended the epoch."""
         cdef Job *job = &self.job
         cdef int complete = 1
-        cdef Py_ssize_t[::1] counts = self.counts
         helpers = []
         try:
             for thread in range(1, job.threads):
@@ -966,14 +1282,7 @@ cdef class Epoch:
         job.threads = complete
         fnn_open(&job.meeting)
         with nogil:
-            if self.online and self.work.single:
-                online_epoch(<float *>self.work.memory, &self.work.plan, job, &counts[0])
-            elif self.online:
-                online_epoch(<double *>self.work.memory, &self.work.plan, job, &counts[0])
-            elif self.work.single:
-                minibatch_epoch(<float *>self.work.memory, &self.work.plan, job, 0)
-            else:
-                minibatch_epoch(<double *>self.work.memory, &self.work.plan, job, 0)
+            self.work_on(0)
         for helper in helpers:
             helper.join()
         if self.errors:
@@ -1035,7 +1344,5 @@ def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick):
     """
     cdef Epoch epoch = new_epoch(work, x, y, order, loss, 1.0, mean, True, tick)
     epoch.job.rule = c_rule(rule)
-    epoch.online = work.batch_size == 1 and not rule.momentum
-    if epoch.online:
-        epoch.job.threads = 1
+    epoch.online = work.online
     return epoch.run()

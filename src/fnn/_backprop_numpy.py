@@ -156,6 +156,7 @@ class Workspace:
         self.layout = layout
         self.batch_size = batch_size
         self.threads = 1
+        self.by_columns = [False] * layout.n_layers
         self.parameters = np.zeros(layout.n_parameters, dtype)
         self.gradient = np.zeros_like(self.parameters)
         self.partial = np.zeros_like(self.parameters) if batch_size > CHUNK_ROWS else None

@@ -46,6 +46,16 @@
 #define FNN_ROWS 4
 #endif
 
+/* Ask for a cache line that is needed soon. */
+FNN_INLINE void fetch_line(const void *next) {
+#if FNN_BYTES
+    __builtin_prefetch(next, 0, 2);
+    __asm__ volatile("" : : "r"(next)); /* GCC drops calls of a function that does nothing but this */
+#else
+    (void)next;
+#endif
+}
+
 enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_SIGMOID, FNN_SOFTMAX }; /* as in _formulas.py */
 
 /* What becomes of a finished tile of the gradient: stored, added to what is there, or one of the updates of eq. 8. */
@@ -89,8 +99,16 @@ typedef struct {
 #define bias_tile(w, ...) FNN_TYPED(bias_tile, w)(w, __VA_ARGS__)
 #define update_values(w, ...) FNN_TYPED(update_values, w)(w, __VA_ARGS__)
 #define transpose_block(to, ...) FNN_TYPED(transpose_block, to)(to, __VA_ARGS__)
+#define fetch_ahead(next, ...) FNN_TYPED(fetch_ahead, next)(next, __VA_ARGS__)
 #define list_nonzero(index, u, n) \
-    _Generic((u), const float *: list_nonzero_f32, const double *: list_nonzero_f64)(index, u, n)
+    _Generic((u), float *: list_nonzero_f32, const float *: list_nonzero_f32, double *: list_nonzero_f64, \
+             const double *: list_nonzero_f64)(index, u, n)
+#define list_fresh(index, u, before, n) \
+    _Generic((u), const float *: list_fresh_f32, const double *: list_fresh_f64)(index, u, before, n)
+#define online_update_forward(out, ...) FNN_TYPED(online_update_forward, out)(out, __VA_ARGS__)
+#define narrow_forward(v, ...) FNN_TYPED(narrow_forward, v)(v, __VA_ARGS__)
+#define narrow_turn(below, ...) FNN_TYPED(narrow_turn, below)(below, __VA_ARGS__)
+#define narrow_backward(below, ...) FNN_TYPED(narrow_backward, below)(below, __VA_ARGS__)
 #define online_transposed(delta, ...) FNN_TYPED(online_transposed, delta)(delta, __VA_ARGS__)
 #define online_bias(w, ...) FNN_TYPED(online_bias, w)(w, __VA_ARGS__)
 #define online_forward(out, ...) FNN_TYPED(online_forward, out)(out, __VA_ARGS__)
@@ -470,12 +488,21 @@ FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *r
     FN(store)(w, FN(larger)(FN(splat)(-limit), FN(smaller)(FN(splat)(limit), stepped)));
 }
 
+/* The same for n vectors. */
+static void FN(settle_all)(REAL *w, REAL *state, const VEC *gradient, int n, const fnn_rule *rule) {
+    for (int j = 0; j < n; j++) FN(settle)(w + j * LANES, state + j * LANES, gradient[j], rule);
+}
+
 /* Eq. 7 to 9: rows of one weight panel from sum_b a[b, r] g[b, :].  w, state: rows of vecs vectors; a, g: of panels. */
 FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, const REAL *a, const REAL *g,
                                   ptrdiff_t batch, const fnn_rule *rule) {
     VEC sums[FNN_ROWS][2];
     FNN_UNROLL for (int r = 0; r < rows; r++)
         for (int v = 0; v < vecs; v++) sums[r][v] = FN(splat)(0);
+#if FNN_BYTES
+    FNN_UNROLL for (int r = 0; r < rows; r++) /* the next tile's weights come into the cache meanwhile */
+        for (int v = 0; v < vecs; v++) __builtin_prefetch(w + ((rows + r) * vecs + v) * LANES, 1, 3);
+#endif
     for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL) {
         VEC g0 = FN(load)(g), g1 = vecs > 1 ? FN(load)(g + LANES) : g0;
         FNN_UNROLL for (int r = 0; r < rows; r++) {
@@ -484,9 +511,19 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
             if (vecs > 1) sums[r][1] += shared * g1;
         }
     }
+    if (rule->kind == FNN_PLAIN && rule->saturation == INFINITY) { /* what a small batch would wait for */
+        const REAL rate = (REAL)rule->rate;
+        FNN_UNROLL for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vecs; v++) {
+                REAL *at = w + (r * vecs + v) * LANES;
+                FN(store)(at, FN(load)(at) - rate * sums[r][v]);
+            }
+        return;
+    }
+    VEC gradient[2 * FNN_ROWS];
     FNN_UNROLL for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vecs; v++)
-            FN(settle)(w + (r * vecs + v) * LANES, state + (r * vecs + v) * LANES, sums[r][v], rule);
+        for (int v = 0; v < vecs; v++) gradient[r * vecs + v] = sums[r][v];
+    FN(settle_all)(w, state, gradient, rows * vecs, rule);
 }
 static void FN(gradient_tile)(REAL *w, REAL *state, int rows, int vecs, const REAL *a, const REAL *g, ptrdiff_t batch,
                               const fnn_rule *rule) {
@@ -525,6 +562,12 @@ static int FN(all_finite)(const REAL *w, ptrdiff_t n) {
     return FN(sum)(doubt) == 0;
 }
 
+/* Ask for the `part`th of `parts` of the n numbers that are needed next, so that they are in cache by then. */
+static void FN(fetch_ahead)(const REAL *next, ptrdiff_t n, ptrdiff_t part, ptrdiff_t parts) {
+    const ptrdiff_t line = 64 / REAL_SIZE, end = n * (part + 1) / parts;
+    for (ptrdiff_t j = n * part / parts; j < end; j += line) fetch_line(next + j);
+}
+
 /* to[j, i] = from[i, j] for a block of LANES x LANES, of which `rows` of `from` exist; the others count as zero. */
 static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from, ptrdiff_t from_stride, int rows) {
     VEC t[LANES];
@@ -553,44 +596,95 @@ static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from,
 
 /* ---- Online training: one row, only the inputs listed in `index`. ---- */
 
-/* List where u is not zero, without a branch to mispredict; NaN is not zero.  `index` has room for n and a vector. */
-static ptrdiff_t FN(list_nonzero)(int32_t *index, const REAL *u, ptrdiff_t n) {
+/* List where u is not zero, and `before` is (if given), without a branch to mispredict; NaN is not zero.  `index` has
+   room for n and a vector. */
+FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const REAL *u, const REAL *before, ptrdiff_t n) {
     ptrdiff_t count = 0, i = 0;
 #if FNN_BYTES == 64 && REAL_SIZE == 4
     __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (; i + LANES <= n; i += LANES, places = _mm512_add_epi32(places, _mm512_set1_epi32(LANES))) {
         __mmask16 found = _mm512_cmp_ps_mask(_mm512_loadu_ps(u + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        if (before) found &= _mm512_cmp_ps_mask(_mm512_loadu_ps(before + i), _mm512_setzero_ps(), _CMP_EQ_OQ);
         _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(found, places));
         count += __builtin_popcount(found);
     }
 #endif
     for (; i < n; i++) {
         index[count] = (int32_t)i;
-        count += u[i] != 0;
+        count += before ? (u[i] != 0) & (before[i] == 0) : u[i] != 0;
     }
     return count;
 }
+static ptrdiff_t FN(list_nonzero)(int32_t *index, const REAL *u, ptrdiff_t n) {
+    return FN(list_inputs)(index, u, NULL, n);
+}
+static ptrdiff_t FN(list_fresh)(int32_t *index, const REAL *u, const REAL *before, ptrdiff_t n) {
+    return FN(list_inputs)(index, u, before, n);
+}
 
-/* sums += u[i] W[i, :] over the listed rows of one panel, several rows at a time in sums of their own. */
-FNN_INLINE void FN(online_forward_body)(const int vecs, REAL *out, const REAL *w, const REAL *bias, const REAL *u,
-                                        const int32_t *index, ptrdiff_t count) {
-    const int together = vecs == 1 ? 8 : 4; /* eight independent additions hide the latency of one */
-    VEC sums[8][2];
-    FNN_UNROLL for (int r = 0; r < together; r++)
-        for (int v = 0; v < vecs; v++) sums[r][v] = r ? FN(splat)(0) : FN(load)(bias + v * LANES);
-    for (; count >= together; count -= together, index += together)
-        FNN_UNROLL for (int r = 0; r < together; r++)
+/* Several chains of sums hide the latency of one: eight of one vector, or four of two. */
+#define CHAINS(vecs) ((vecs) == 1 ? 8 : 4)
+
+/* sums += u[i] W[i, :] over the listed rows of one panel. */
+FNN_INLINE void FN(online_add)(const int vecs, VEC sums[8][2], const REAL *w, const REAL *u, const int32_t *index,
+                               ptrdiff_t count) {
+    const int chains = CHAINS(vecs);
+    for (; count >= chains; count -= chains, index += chains)
+        FNN_UNROLL for (int r = 0; r < chains; r++)
             for (int v = 0; v < vecs; v++)
                 sums[r][v] += u[index[r]] * FN(load)(w + ((ptrdiff_t)index[r] * vecs + v) * LANES);
-    FNN_UNROLL for (int r = 0; r < together - 1; r++)
+    FNN_UNROLL for (int r = 0; r < chains - 1; r++)
         if (r < count)
             for (int v = 0; v < vecs; v++)
                 sums[r][v] += u[index[r]] * FN(load)(w + ((ptrdiff_t)index[r] * vecs + v) * LANES);
+}
+
+/* W[i, :] = saturate(W[i, :] - rate before[i] g), then sum += u[i] W[i, :], for one row of one panel. */
+FNN_INLINE void FN(online_step)(const int vecs, VEC sum[2], REAL *w, REAL step, const VEC g[2], VEC limit, REAL input) {
+    for (int v = 0; v < vecs; v++) {
+        VEC stepped = FN(load)(w + v * LANES) - step * g[v];
+        stepped = FN(larger)(-limit, FN(smaller)(limit, stepped));
+        FN(store)(w + v * LANES, stepped);
+        sum[v] += input * stepped;
+    }
+}
+
+/* The same over the listed rows of one panel. */
+FNN_INLINE void FN(online_step_rows)(const int vecs, VEC sums[8][2], REAL *w, const REAL *before, const int32_t *index,
+                                     ptrdiff_t count, const REAL *g, REAL rate, VEC limit, const REAL *u) {
+    const int chains = CHAINS(vecs);
+    VEC delta[2];
+    for (int v = 0; v < vecs; v++) delta[v] = FN(load)(g + v * LANES);
+    for (; count >= chains; count -= chains, index += chains)
+        FNN_UNROLL for (int r = 0; r < chains; r++)
+            FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta, limit,
+                            u[index[r]]);
+    FNN_UNROLL for (int r = 0; r < chains - 1; r++)
+        if (r < count)
+            FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta, limit,
+                            u[index[r]]);
+}
+
+/* Start the chains with the bias, and put their sum into out. */
+FNN_INLINE void FN(online_start)(const int vecs, VEC sums[8][2], const REAL *bias) {
+    const int chains = CHAINS(vecs);
+    FNN_UNROLL for (int r = 0; r < chains; r++)
+        for (int v = 0; v < vecs; v++) sums[r][v] = r ? FN(splat)(0) : FN(load)(bias + v * LANES);
+}
+FNN_INLINE void FN(online_finish)(const int vecs, VEC sums[8][2], REAL *out) {
     for (int v = 0; v < vecs; v++) {
         if (vecs == 1)
             FNN_UNROLL for (int r = 0; r < 4; r++) sums[r][v] += sums[r + 4][v];
         FN(store)(out + v * LANES, (sums[0][v] + sums[1][v]) + (sums[2][v] + sums[3][v]));
     }
+}
+
+FNN_INLINE void FN(online_forward_body)(const int vecs, REAL *out, const REAL *w, const REAL *bias, const REAL *u,
+                                        const int32_t *index, ptrdiff_t count) {
+    VEC sums[8][2];
+    FN(online_start)(vecs, sums, bias);
+    FN(online_add)(vecs, sums, w, u, index, count);
+    FN(online_finish)(vecs, sums, out);
 }
 
 /* Eq. 1 and 2 for one row and one panel of O columns. */
@@ -600,6 +694,32 @@ static void FN(online_forward)(REAL *out, int vecs, const REAL *w, const REAL *b
         FN(online_forward_body)(1, out, w, bias, u, index, count);
     else
         FN(online_forward_body)(2, out, w, bias, u, index, count);
+    if (code != FNN_IDENTITY) FN(activate_values)(out, out, vecs * LANES, code, slope);
+}
+
+FNN_INLINE void FN(online_update_forward_body)(const int vecs, REAL *out, REAL *w, const REAL *bias, const REAL *before,
+                                               const int32_t *listed, ptrdiff_t n_listed, const REAL *g, REAL rate,
+                                               VEC limit, const REAL *u, const int32_t *fresh, ptrdiff_t n_fresh) {
+    VEC sums[8][2];
+    FN(online_start)(vecs, sums, bias);
+    FN(online_step_rows)(vecs, sums, w, before, listed, n_listed, g, rate, limit, u);
+    FN(online_add)(vecs, sums, w, u, fresh, n_fresh);
+    FN(online_finish)(vecs, sums, out);
+}
+
+/* Eq. 7 and 9 for the row `before` and the weights of its listed inputs, then eq. 1 and 2 for the row u, whose other
+   inputs that are not zero are `fresh`: one panel, each weight read and written once. */
+static void FN(online_update_forward)(REAL *out, int vecs, REAL *w, const REAL *bias, const REAL *before,
+                                      const int32_t *listed, ptrdiff_t n_listed, const REAL *g, double rate,
+                                      double saturation, const REAL *u, const int32_t *fresh, ptrdiff_t n_fresh,
+                                      int code, double slope) {
+    const VEC limit = FN(splat)((REAL)saturation);
+    if (vecs == 1)
+        FN(online_update_forward_body)(1, out, w, bias, before, listed, n_listed, g, (REAL)rate, limit, u, fresh,
+                                       n_fresh);
+    else
+        FN(online_update_forward_body)(2, out, w, bias, before, listed, n_listed, g, (REAL)rate, limit, u, fresh,
+                                       n_fresh);
     if (code != FNN_IDENTITY) FN(activate_values)(out, out, vecs * LANES, code, slope);
 }
 
@@ -695,6 +815,106 @@ static void FN(online_backward)(REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, co
     }
 }
 
+/* ---- Online training of networks whose every layer fits one vector: a step is bounded by the latency of one operation
+   after the other, so that nothing is listed, called or branched on that need not be. ---- */
+
+/* Eq. 9 where `limited`: without a limit the two operations would only wait. */
+FNN_INLINE VEC FN(saturated)(VEC w, const int limited, VEC limit) {
+    return limited ? FN(larger)(-limit, FN(smaller)(limit, w)) : w;
+}
+
+/* Eq. 1 and 2: phi(u W + b). */
+FNN_INLINE VEC FN(narrow_activation)(const REAL *w, const REAL *u, ptrdiff_t inputs, int code, REAL slope) {
+    VEC even = FN(load)(w + inputs * LANES), odd = FN(splat)(0), z;
+    ptrdiff_t i = 0;
+    for (; i + 2 <= inputs; i += 2) {
+        even += u[i] * FN(load)(w + i * LANES);
+        odd += u[i + 1] * FN(load)(w + (i + 1) * LANES);
+    }
+    if (i < inputs) even += u[i] * FN(load)(w + i * LANES);
+    z = even + odd;
+    if (code == FNN_RELU) return FN(activated)(z, FNN_RELU, 0); /* the usual one, without the switch */
+    return FN(activated)(z, code, slope);
+}
+
+/* Eq. 4 for squared_error: 2 scale (v - y) phi'(z), and the row's loss. */
+FNN_INLINE VEC FN(narrow_output)(double *loss, VEC v, const REAL *y, ptrdiff_t outputs, double scale, int code,
+                                 REAL slope) {
+    REAL padded[LANES] = {0};
+    VEC target = {y[0]}, error;
+    if (outputs > 1) { /* a single one need not go through memory */
+        memcpy(padded, y, (size_t)outputs * sizeof(REAL));
+        target = FN(load)(padded);
+    }
+    error = v - target;
+    FN(store)(padded, error);
+    for (ptrdiff_t j = 0; j < outputs; j++) *loss += (double)padded[j] * padded[j];
+    return FN(times_factor)(error * (REAL)(2 * scale), v, code, slope);
+}
+
+/* Eq. 5 to 9 through W^T, and its step: below = (g W^T) * phi'(z) of the layer below, whose activation is u. */
+FNN_INLINE void FN(narrow_back)(REAL *below, REAL *wt, const REAL *u, VEC g, ptrdiff_t outputs, REAL rate,
+                                const int limited, VEC limit, int code, REAL slope) {
+    const VEC step = rate * FN(load)(u);
+    VEC sum, odd = FN(splat)(0), old = FN(load)(wt);
+    REAL each[LANES];
+#if FNN_BYTES
+    const REAL first = g[0];
+#else
+    const REAL first = g;
+#endif
+    sum = first * old;
+    FN(store)(wt, FN(saturated)(old - step * first, limited, limit));
+    if (outputs > 1) {
+        FN(store)(each, g);
+        for (ptrdiff_t o = 1; o < outputs; o++) {
+            old = FN(load)(wt + o * LANES);
+            if (o & 1)
+                odd += each[o] * old;
+            else
+                sum += each[o] * old;
+            FN(store)(wt + o * LANES, FN(saturated)(old - step * each[o], limited, limit));
+        }
+        sum += odd;
+    }
+    FN(store)(below, FN(times_factor)(sum, FN(load)(u), code, slope));
+}
+
+/* Eq. 7 and 9: W = saturate(W - rate u g), the bias with it. */
+FNN_INLINE void FN(narrow_step)(REAL *w, const REAL *u, ptrdiff_t inputs, VEC g, REAL rate, const int limited,
+                                VEC limit) {
+    for (ptrdiff_t i = 0; i < inputs; i++, w += LANES)
+        FN(store)(w, FN(saturated)(FN(load)(w) - rate * u[i] * g, limited, limit));
+    FN(store)(w, FN(saturated)(FN(load)(w) - rate * g, limited, limit));
+}
+
+/* An inner layer forward. */
+FNN_INLINE void FN(narrow_forward)(REAL *v, const REAL *w, const REAL *u, ptrdiff_t inputs, int code, double slope) {
+    FN(store)(v, FN(narrow_activation)(w, u, inputs, code, (REAL)slope));
+}
+
+/* The last layer forward and back, without a detour through memory; below NULL: it is the first too.  Returns the loss. */
+FNN_INLINE double FN(narrow_turn)(REAL *below, REAL *w, REAL *wt, const REAL *u, ptrdiff_t inputs, ptrdiff_t outputs,
+                                  int code, double slope, const REAL *y, double scale, double rate, const int limited,
+                                  double limit, int code_below, double slope_below) {
+    const VEC most = FN(splat)((REAL)limit), v = FN(narrow_activation)(w, u, inputs, code, (REAL)slope);
+    double loss = 0;
+    const VEC g = FN(narrow_output)(&loss, v, y, outputs, scale, code, (REAL)slope);
+    if (below) FN(narrow_back)(below, wt, u, g, outputs, (REAL)rate, limited, most, code_below, (REAL)slope_below);
+    FN(narrow_step)(w, u, inputs, g, (REAL)rate, limited, most);
+    return loss;
+}
+
+/* An inner layer back; below NULL: it is the first. */
+FNN_INLINE void FN(narrow_backward)(REAL *below, REAL *w, REAL *wt, const REAL *u, ptrdiff_t inputs, const REAL *g,
+                                    ptrdiff_t outputs, double rate, const int limited, double limit, int code_below,
+                                    double slope_below) {
+    const VEC most = FN(splat)((REAL)limit), delta = FN(load)(g);
+    if (below) FN(narrow_back)(below, wt, u, delta, outputs, (REAL)rate, limited, most, code_below, (REAL)slope_below);
+    FN(narrow_step)(w, u, inputs, delta, (REAL)rate, limited, most);
+}
+
+#undef CHAINS
 #undef LANES
 #undef VEC
 #undef INTS
