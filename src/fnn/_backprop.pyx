@@ -84,6 +84,15 @@ cdef extern from * nogil:
     #if defined(__GNUC__)
     #include <sched.h>
     #include <time.h>
+    #include <unistd.h>
+    /* Bytes of a core's second-level cache; 1 MiB where nobody knows. */
+    static Py_ssize_t second_level_cache(void) {
+        long bytes = -1;
+    #if defined(_SC_LEVEL2_CACHE_SIZE)
+        bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    #endif
+        return bytes > 0 ? bytes : 1 << 20;
+    }
     #define FNN_MOST_THREADS 1024
     static void fnn_relax(int tries) {
     #if defined(__x86_64__)
@@ -116,6 +125,7 @@ cdef extern from * nogil:
     #else /* one thread */
     #include <time.h>
     #define FNN_MOST_THREADS 1
+    static Py_ssize_t second_level_cache(void) { return 1 << 20; }
     static void fnn_meet(fnn_meeting *m, int threads) { (void)m; (void)threads; }
     static void fnn_open(fnn_meeting *m) { m->go = 1; }
     static void fnn_wait_until_open(fnn_meeting *m) { (void)m; }
@@ -129,6 +139,7 @@ cdef extern from * nogil:
     void fnn_open(fnn_meeting *meeting)
     void fnn_wait_until_open(fnn_meeting *meeting)
     double fnn_seconds()
+    Py_ssize_t second_level_cache()
 
 cdef enum:  # as in _formulas.py
     SQUARED_ERROR
@@ -142,7 +153,7 @@ cdef enum:
     INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
 
 cdef double TICK_SECONDS = 0.02
-cdef double CHUNK_SECONDS = 0.1  # of one thread's work at most between two looks at signals, unless it is FEWEST_ROWS
+cdef double CHUNK_SECONDS = 0.25  # of one thread's work at most between two looks at signals, unless it is FEWEST_ROWS
 cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much as a few thousand operations
 # What decides how many threads a step is worth: the rate of one of them for each number in a vector, the rate at which one
 # core takes over what another has written, the price of the barriers.  The last two are no measurements: they were chosen
@@ -174,6 +185,7 @@ cdef struct Plan:
     Py_ssize_t velocity, gradient  # offsets in the arena; the parameters are at 0; 0 where there is none
     Py_ssize_t row_buffers, row_buffer  # offset in the arena of each thread's three rows of outputs, and a row's length
     Py_ssize_t input_copies, own_input  # of the gathered inputs: room for so many; from one thread's to the next, or 0
+    Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
     Py_ssize_t block  # offset in the arena of each thread's block of W^T: a panel of INNER rows
     Layer *layers
     bint narrow  # whether every layer fits one vector, its padding zero (online)
@@ -510,10 +522,13 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
                          int thread, int threads, const Job *job, const Chunk *next) noexcept nogil:
     """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the chunk, and what `rule` makes of it.
 
-    Meanwhile this thread's inputs of the `next` chunk, if there is one, come into the cache.
+    The inputs are taken in blocks that stay in the second-level cache while all neurons pass by.  Meanwhile this thread's
+    inputs of the `next` chunk, if there is one, come into the cache.
     """
     cdef const Layer *layer = &plan.layers[l]
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, tile, r, unit, height, tiles, at
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, height, tiles, at, done = 0
+    cdef Py_ssize_t block, begin, end
+    cdef Py_ssize_t together = max(1, plan.block_bytes // (rows * panel * <Py_ssize_t>sizeof(real)))
     cdef Py_ssize_t inner_panels = pieces(layer.inputs, panel)
     cdef Py_ssize_t panels = pieces(layer.outputs, panel), units = inner_panels * panels
     cdef Py_ssize_t first = units * thread // threads, last = units * (thread + 1) // threads
@@ -523,23 +538,28 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
     cdef real *g
     if layer.by_columns:  # the weights stay with the thread that reads them forward
         first, last = panels * thread // threads * inner_panels, panels * (thread + 1) // threads * inner_panels
-    for unit in range(first, last):
-        if next is not NULL:
-            fetch_rows(plan, job, <const real *>job.x, next, thread, unit - first, last - first)
-        i = unit % inner_panels * panel
-        o = unit // inner_panels * panel
-        vecs = vectors(layer.outputs - o, vector)
-        g = arena + layer.g + o * plan.room
-        height = min(panel, layer.inputs - i)
-        tiles = pieces(height, FNN_ROWS)
-        for tile in range(tiles):
-            r = height * tile // tiles
-            at = layer.weights + o * (layer.inputs + 1) + (i + r) * vecs * vector
-            gradient_tile(arena + at, state + at, height * (tile + 1) // tiles - r, vecs,
-                          u + i * plan.room + r, g, rows, rule)
-        if i == 0:
-            at = layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
-            bias_tile(arena + at, state + at, vecs, g, rows, rule)
+    for block in range(pieces(inner_panels, together)):
+        for p in range(first // inner_panels, pieces(last, inner_panels)):
+            begin = max(block * together, first - p * inner_panels)
+            end = min(inner_panels, (block + 1) * together, last - p * inner_panels)
+            o = p * panel
+            vecs = vectors(layer.outputs - o, vector)
+            g = arena + layer.g + o * plan.room
+            for q in range(begin, end):
+                if next is not NULL:
+                    fetch_rows(plan, job, <const real *>job.x, next, thread, done, last - first)
+                    done += 1
+                i = q * panel
+                height = min(panel, layer.inputs - i)
+                tiles = pieces(height, FNN_ROWS)
+                for tile in range(tiles):
+                    r = height * tile // tiles
+                    at = layer.weights + o * (layer.inputs + 1) + (i + r) * vecs * vector
+                    gradient_tile(arena + at, state + at, height * (tile + 1) // tiles - r, vecs,
+                                  u + i * plan.room + r, g, rows, rule)
+                if i == 0:
+                    at = layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
+                    bias_tile(arena + at, state + at, vecs, g, rows, rule)
 
 
 cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, int thread, int threads) noexcept nogil:
@@ -1005,7 +1025,10 @@ cdef class Workspace:
         quick = CHUNK_SECONDS * OPERATIONS_A_SECOND * vector / layout.operations
         plan.n_layers, plan.lanes = layout.n_layers, vector
         plan.rows = min(batch_size, CHUNK_ROWS, max(FEWEST_ROWS, int(quick)))
-        plan.room = roomy(plan.rows, panel * (4 if self.single else 8))
+        plan.block_bytes = second_level_cache() // 4
+        plan.room = plan.rows
+        if max(layout.sizes) > 4 * panel:
+            plan.room = roomy(plan.rows, panel * (4 if self.single else 8))
         plan.layers = <Layer *>calloc(<size_t>plan.n_layers, sizeof(Layer))
         if plan.layers is NULL:
             raise MemoryError("workspace: no memory for the table of layers")

@@ -608,6 +608,14 @@ FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const REAL *u, const REAL *
         _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(found, places));
         count += __builtin_popcount(found);
     }
+#elif FNN_BYTES == 64 && defined(__AVX512VL__)
+    __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for (; i + LANES <= n; i += LANES, places = _mm256_add_epi32(places, _mm256_set1_epi32(LANES))) {
+        __mmask8 found = _mm512_cmp_pd_mask(_mm512_loadu_pd(u + i), _mm512_setzero_pd(), _CMP_NEQ_UQ);
+        if (before) found &= _mm512_cmp_pd_mask(_mm512_loadu_pd(before + i), _mm512_setzero_pd(), _CMP_EQ_OQ);
+        _mm256_storeu_si256((__m256i *)(index + count), _mm256_maskz_compress_epi32(found, places));
+        count += __builtin_popcount(found);
+    }
 #endif
     for (; i < n; i++) {
         index[count] = (int32_t)i;
