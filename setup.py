@@ -37,7 +37,7 @@ def extensions():
                 f"fnn.{name}",
                 [str(copy)],
                 include_dirs=[str(SOURCE)],
-                depends=[str(SOURCE / "_simd.h")],
+                depends=[str(SOURCE / "_simd.h"), str(SOURCE / "_vector_math.h")],
                 extra_compile_args=OPTIMISE + flags + wide,
             )
         )

@@ -25,7 +25,7 @@ from fnn._formulas import (
 from fnn._layout import Layout
 from fnn._optimizers import Rule
 
-FUNCTION_ULPS = 4  # promised of exp, tanh and sigmoid on every backend; an ulp is at most 2 u |value|
+FUNCTION_ULPS = 4  # promised of exp, tanh and sigmoid on every backend, NumPy's too; an ulp is at most 2 u |value|
 
 Bounded = tuple[np.ndarray, np.ndarray]  # values, and how far from them a kernel's may lie
 

@@ -4,10 +4,6 @@ What is broken is in breakages.py.  The NumPy twin is broken one breakage at a t
 once with all their breakages in them, each guarded by a switch; with the switch off that build must pass.
 """
 
-import importlib.util
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +12,11 @@ import numpy as np
 import pytest
 
 import agreement
+import elementary
 import fnn
 from agreement import PAIRS, make_case
-from breakages import NUMPY, PYX, SIMD
+from breakages import NUMPY, PYX, SIMD, VECTOR_MATH
+from compiling import PACKAGE, compiled
 from fnn import _backprop_numpy as twin
 from fnn._formulas import ACTIVATIONS
 from fnn._optimizers import Rule
@@ -200,6 +198,7 @@ SWITCH = """#ifndef FNN_BROKEN
 static int fnn_broken; /* the breakage that is switched on */
 #endif
 """
+NUMBERED = list(enumerate(VECTOR_MATH + SIMD + PYX, start=1))
 SETTER = """
 
 def break_kernel(int number):
@@ -224,28 +223,50 @@ def with_breakages(source, breakages, where):
     return source
 
 
+def numbers(breakages):
+    """Return some of the compiled sources' breakages with the number of each."""
+    return [(number, breakage) for number, breakage in NUMBERED if breakage in breakages]
+
+
+def write_headers(folder):
+    """Write both headers with all their breakages in them."""
+    for name, breakages in (("_vector_math.h", VECTOR_MATH), ("_simd.h", SIMD)):
+        header = with_breakages((PACKAGE / name).read_text(encoding="utf-8"), numbers(breakages), name)
+        (folder / name).write_text(SWITCH + header, encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def breakable(tmp_path_factory):
     """Build the compiled kernels with all breakages in them, without much optimisation: what counts is how soon."""
-    folder, package = tmp_path_factory.mktemp("broken"), Path(__file__).parents[1] / "src" / "fnn"
-    numbered = list(enumerate(SIMD + PYX, start=1))
-    header = with_breakages((package / "_simd.h").read_text(encoding="utf-8"), numbered[: len(SIMD)], "_simd.h")
-    (folder / "_simd.h").write_text(SWITCH + header, encoding="utf-8")
-    source = with_breakages(
-        (package / "_backprop.pyx").read_text(encoding="utf-8"), numbered[len(SIMD) :], "_backprop.pyx"
-    )
+    folder = tmp_path_factory.mktemp("broken")
+    write_headers(folder)
+    source = with_breakages((PACKAGE / "_backprop.pyx").read_text(encoding="utf-8"), numbers(PYX), "_backprop.pyx")
     known = "    const int FNN_ROWS\n"
     source = replaced(source, known, known + "    int fnn_broken\n", "_backprop.pyx") + SETTER
     (folder / "_backprop_broken.pyx").write_text(source, encoding="utf-8")
-    cythonize = [sys.executable, "-m", "Cython.Build.Cythonize", "--inplace", "-3", "_backprop_broken.pyx"]
-    flags = os.environ | {"CFLAGS": "-O1 -g0 -w -fno-math-errno -fno-trapping-math"}
-    built = subprocess.run(cythonize, cwd=folder, env=flags, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    (library,) = [path for path in folder.iterdir() if path.suffix in (".so", ".pyd")]
-    spec = importlib.util.spec_from_file_location("_backprop_broken", library)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return compiled(folder / "_backprop_broken.pyx", "-O1")
+
+
+@pytest.fixture(scope="module")
+def breakable_functions(tmp_path_factory):
+    """Build the elementary functions alone with all their breakages in them."""
+    folder = tmp_path_factory.mktemp("broken_functions")
+    write_headers(folder)
+    source = (Path(__file__).parent / "vector_math.pyx").read_text(encoding="utf-8")
+    known = "    void values_f32("
+    source = replaced(source, known, "    int fnn_broken\n" + known, "vector_math.pyx") + SETTER
+    (folder / "vector_math_broken.pyx").write_text(source, encoding="utf-8")
+    return compiled(folder / "vector_math_broken.pyx", "-O1")
+
+
+def keeps_its_bounds(function, module):
+    """Whether an elementary function is green for both types."""
+    try:
+        for dtype in ("float32", "float64"):
+            elementary.check(module, function, dtype)
+    except AssertionError:
+        return False
+    return True
 
 
 if len(fnn.available_backends()) > 1:  # where nothing was compiled there is nothing to break
@@ -255,11 +276,16 @@ if len(fnn.available_backends()) > 1:  # where nothing was compiled there is not
         breakable.break_kernel(0)
         assert passes(check, breakable)
 
-    @pytest.mark.parametrize(
-        ("number", "breakage"),
-        list(enumerate(SIMD + PYX, start=1)),
-        ids=[breakage.name for breakage in SIMD + PYX],
-    )
-    def test_checks_turn_red_on_a_broken_build(breakable, number, breakage):
+    @pytest.mark.parametrize("function", elementary.BOUNDS)
+    def test_functions_are_green_with_all_breakages_off(breakable_functions, function):
+        breakable_functions.break_kernel(0)
+        assert keeps_its_bounds(function, breakable_functions)
+
+    @pytest.mark.parametrize(("number", "breakage"), NUMBERED, ids=[breakage.name for _, breakage in NUMBERED])
+    def test_checks_turn_red_on_a_broken_build(breakable, breakable_functions, number, breakage):
         breakable.break_kernel(number)
-        assert [check for check in breakage.checks.split() if passes(check, breakable)] == []
+        breakable_functions.break_kernel(number)
+        names = breakage.checks.split()
+        green = [name for name in names if name in CHECKS and passes(name, breakable)]
+        green += [name for name in names if name not in CHECKS and keeps_its_bounds(name, breakable_functions)]
+        assert green == []

@@ -23,7 +23,7 @@ import numpy as np
 from fnn._layout import Layout
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY, exp, fabs, log1p
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -44,6 +44,10 @@ cdef extern from "_simd.h" nogil:
     void activate_values(void *out, const void *z, Py_ssize_t n, int code, double slope)
     void factor_values(void *out, const void *d, const void *v, Py_ssize_t n, int code, double slope)
     double softmax_row(void *row, Py_ssize_t n)
+    double squared_error_row(void *g, const void *v, const void *y, Py_ssize_t n, double scale)
+    double binary_cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale)
+    double cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale,
+                             double log_sum)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(void *w, Py_ssize_t n)
     void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel, Py_ssize_t inner,
@@ -429,43 +433,27 @@ cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, 
                        const Layer *layer, double scale) noexcept nogil:
     """Eq. 4 for one row of n outputs: g = scale * dloss/dz, and the row's loss.  z, v and g have room for n, padded."""
     cdef Py_ssize_t j, whole = padded(n, lanes(g))
-    cdef double row_loss = 0, total, z_j
-    cdef real error, scale_ = <real>scale
+    cdef double row_loss
     if loss == SQUARED_ERROR:
-        if layer.code != FNN_IDENTITY:
-            activate_values(v, z, whole, layer.code, layer.slope)
-            z = v
-        for j in range(n):
-            error = z[j] - y[j]
-            row_loss += <double>error * error
-            g[j] = 2 * error * scale_
-        if layer.code != FNN_IDENTITY:
-            factor_values(g, g, v, whole, layer.code, layer.slope)
-    elif loss == BINARY_CROSS_ENTROPY:
+        if layer.code == FNN_IDENTITY:
+            return squared_error_row(g, z, y, n, scale)
+        activate_values(v, z, whole, layer.code, layer.slope)
+        row_loss = squared_error_row(g, v, y, n, scale)
+        factor_values(g, g, v, whole, layer.code, layer.slope)
+        return row_loss
+    if loss == BINARY_CROSS_ENTROPY:
         activate_values(v, z, whole, FNN_SIGMOID, 0)
-        for j in range(n):
-            z_j = z[j]
-            row_loss += (z_j if z_j > 0 or z_j != z_j else 0.0) - z_j * y[j] + log1p(exp(-fabs(z_j)))
-            g[j] = scale_ * (v[j] - y[j])
-    else:
-        memcpy(v, z, <size_t>n * sizeof(real))
-        for j in range(n, whole):
-            v[j] = -INFINITY
-        row_loss = softmax_row(v, whole)
-        if y is NULL:
-            v[label] = v[label] - 1
-            row_loss -= z[label]
-            for j in range(n):
-                g[j] = scale_ * v[j]
-        else:
-            total = 0
-            for j in range(n):
-                total += y[j]
-            row_loss *= total
-            for j in range(n):
-                row_loss -= <double>z[j] * y[j]
-                g[j] = scale_ * (v[j] * <real>total - y[j])
-    return row_loss
+        return binary_cross_entropy_row(g, z, v, y, n, scale)
+    memcpy(v, z, <size_t>n * sizeof(real))
+    for j in range(n, whole):
+        v[j] = -INFINITY
+    row_loss = softmax_row(v, whole)
+    if y is not NULL:
+        return cross_entropy_row(g, z, v, y, n, scale, row_loss)
+    v[label] = v[label] - 1
+    for j in range(n):
+        g[j] = <real>scale * v[j]
+    return row_loss - z[label]
 
 
 cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order,

@@ -2,8 +2,9 @@
 
    A. One source for every build.  GCC's and Clang's vector extensions take the width that the compiler's flags allow:
       64 bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain C.
-   B. One source for float and double.  The file includes itself once for each; FN(name) is name_f32 or name_f64, and
-      the macros at the end of the common part choose between the two by the type of a pointer.
+   B. One source for float and double.  The file includes itself once for each, double first, for float's losses are
+      summed in double; FN(name) is name_f32 or name_f64, and the macros at the end of the common part choose between the
+      two by the type of a pointer.
    C. Panels.  A matrix of R rows and N columns is stored as panels of PANEL (two vectors) columns, each panel row after
       row, so that a tile of any product reads and writes memory in order and powers of two alias nothing.  A weight
       matrix's last panel is one vector wide if that holds its columns.  Columns of padding are zero.
@@ -66,23 +67,27 @@ typedef struct {
     int kind;
 } fnn_rule;
 
-#define REAL float
-#define REAL_SIZE 4
-#define INTEGER int32_t
-#define FN(name) name##_f32
-#include "_simd.h"
-#undef REAL
-#undef REAL_SIZE
-#undef INTEGER
-#undef FN
 #define REAL double
 #define REAL_SIZE 8
 #define INTEGER int64_t
+#define NATURAL uint64_t
 #define FN(name) name##_f64
 #include "_simd.h"
 #undef REAL
 #undef REAL_SIZE
 #undef INTEGER
+#undef NATURAL
+#undef FN
+#define REAL float
+#define REAL_SIZE 4
+#define INTEGER int32_t
+#define NATURAL uint32_t
+#define FN(name) name##_f32
+#include "_simd.h"
+#undef REAL
+#undef REAL_SIZE
+#undef INTEGER
+#undef NATURAL
 #undef FN
 
 /* Cython passes typed pointers through parameters declared `void *`; these choose the kernel by that type. */
@@ -91,6 +96,9 @@ typedef struct {
 #define activate_values(out, ...) FNN_TYPED(activate_values, out)(out, __VA_ARGS__)
 #define factor_values(out, ...) FNN_TYPED(factor_values, out)(out, __VA_ARGS__)
 #define softmax_row(out, ...) FNN_TYPED(softmax_row, out)(out, __VA_ARGS__)
+#define squared_error_row(g, ...) FNN_TYPED(squared_error_row, g)(g, __VA_ARGS__)
+#define binary_cross_entropy_row(g, ...) FNN_TYPED(binary_cross_entropy_row, g)(g, __VA_ARGS__)
+#define cross_entropy_row(g, ...) FNN_TYPED(cross_entropy_row, g)(g, __VA_ARGS__)
 #define limit_values(w, ...) FNN_TYPED(limit_values, w)(w, __VA_ARGS__)
 #define all_finite(w, ...) FNN_TYPED(all_finite, w)(w, __VA_ARGS__)
 #define forward_tile(c, ...) FNN_TYPED(forward_tile, c)(c, __VA_ARGS__)
@@ -122,11 +130,13 @@ typedef struct {
 typedef REAL FN(vec) __attribute__((vector_size(FNN_BYTES)));
 typedef REAL FN(loose) __attribute__((vector_size(FNN_BYTES), aligned(REAL_SIZE), may_alias));
 typedef INTEGER FN(ints) __attribute__((vector_size(FNN_BYTES)));
+typedef NATURAL FN(natural) __attribute__((vector_size(FNN_BYTES)));
 #else
 #define LANES 1
 typedef REAL FN(vec);
 typedef REAL FN(loose);
 typedef INTEGER FN(ints);
+typedef NATURAL FN(natural);
 #endif
 #define VEC FN(vec)
 #define INTS FN(ints)
@@ -205,14 +215,24 @@ FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return FN(choose)(a < b, a, b); }
     F(0, s), F(1, s), F(2, s), F(3, s), F(4, s), F(5, s), F(6, s), F(7, s), F(8, s), F(9, s), F(10, s),    \
         F(11, s), F(12, s), F(13, s), F(14, s), F(15, s)
 #endif
+#undef ITSELF
 #undef ACROSS
 #undef UPPER
 #undef LOWER
+#define ITSELF(j, s) (j)
 #define ACROSS(j, s) ((j) ^ (s))                          /* the lane that halves of a sum meet in */
 /* To swap s x s blocks of two rows: where the upper row's new lanes are, and the lower row's. */
 #define UPPER(j, s) (((j) & (s)) ? LANES + (j) - (s) : (j))
 #define LOWER(j, s) (((j) & (s)) ? LANES + (j) : (j) + (s))
 #endif
+
+FNN_INLINE REAL FN(first)(VEC v) {
+#if FNN_BYTES
+    return v[0];
+#else
+    return v;
+#endif
+}
 
 /* Sum of the lanes. */
 FNN_INLINE REAL FN(sum)(VEC v) {
@@ -227,102 +247,28 @@ FNN_INLINE REAL FN(sum)(VEC v) {
 #endif
 #if LANES >= 2
     v += SHUFFLE(v, v, INDICES(ACROSS, 1));
-    return v[0];
-#else
-    return v;
 #endif
+    return FN(first)(v);
 }
 
-/* ---- exp and its kin.  x = n log(2) + r with |r| <= log(2) / 2; log(2) in two parts, the first exact when multiplied
-   by n (Cody and Waite 1980); exp(r) - 1 by a polynomial: for float Cephes' (Moshier 1992), for double Taylor's to
-   degree 13, whose remainder is below 2^-57.  Adding 1.5 * 2^(mantissa bits) rounds to the integer n and leaves it in
-   the low bits. */
-#undef ROUNDER
-#undef LOG2_E
-#undef LOG_2_HIGH
-#undef LOG_2_LOW
-#undef EXP_LEAST
-#undef EXP_MOST
-#undef TANH_MOST
-#undef EXPONENT_BIAS
-#undef MANTISSA_BITS
-#if REAL_SIZE == 4
-#define ROUNDER 12582912.0f
-#define LOG2_E 1.44269504088896341f
-#define LOG_2_HIGH 0.693359375f
-#define LOG_2_LOW -2.12194440e-4f
-#define EXP_LEAST -104.0f
-#define EXP_MOST 89.0f
-#define TANH_MOST 10.0f
-#define EXPONENT_BIAS 127
-#define MANTISSA_BITS 23
-#else
-#define ROUNDER 6755399441055744.0
-#define LOG2_E 1.4426950408889634074
-#define LOG_2_HIGH 6.93145751953125e-1
-#define LOG_2_LOW 1.42860682030941723212e-6
-#define EXP_LEAST -746.0
-#define EXP_MOST 710.0
-#define TANH_MOST 20.0
-#define EXPONENT_BIAS 1023
-#define MANTISSA_BITS 52
+/* The largest lane; some number if one is NaN. */
+FNN_INLINE REAL FN(largest)(VEC v) {
+#if LANES >= 16
+    v = FN(larger)(v, SHUFFLE(v, v, INDICES(ACROSS, 8)));
 #endif
-
-FNN_INLINE VEC FN(power_of_two)(INTS n) { return FN(from_bits)((n + EXPONENT_BIAS) << MANTISSA_BITS); }
-
-/* exp(r) - 1 for the reduced r, and n. */
-FNN_INLINE VEC FN(expm1_reduced)(VEC x, INTS *n) {
-    VEC shifted = x * LOG2_E + ROUNDER, whole = shifted - ROUNDER;
-    VEC r = (x - whole * LOG_2_HIGH) - whole * LOG_2_LOW, p;
-    *n = FN(bits)(shifted) - FN(bits)(FN(splat)(ROUNDER));
-#if REAL_SIZE == 4
-    p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-#else
-    p = r * (1.0 / 6227020800) + 1.0 / 479001600;
-    p = p * r + 1.0 / 39916800;
-    p = p * r + 1.0 / 3628800;
-    p = p * r + 1.0 / 362880;
-    p = p * r + 1.0 / 40320;
-    p = p * r + 1.0 / 5040;
-    p = p * r + 1.0 / 720;
-    p = p * r + 1.0 / 120;
-    p = p * r + 1.0 / 24;
-    p = p * r + 1.0 / 6;
-    p = p * r + 0.5;
+#if LANES >= 8
+    v = FN(larger)(v, SHUFFLE(v, v, INDICES(ACROSS, 4)));
 #endif
-    return p * r * r + r;
+#if LANES >= 4
+    v = FN(larger)(v, SHUFFLE(v, v, INDICES(ACROSS, 2)));
+#endif
+#if LANES >= 2
+    v = FN(larger)(v, SHUFFLE(v, v, INDICES(ACROSS, 1)));
+#endif
+    return FN(first)(v);
 }
 
-/* exp: 0 below the range, infinity above it, NaN for NaN; the power of two in two factors, so that subnormals come
-   out. */
-FNN_INLINE VEC FN(exp)(VEC x) {
-    INTS n, half;
-    VEC p;
-    x = FN(smaller)(FN(splat)(EXP_MOST), FN(larger)(FN(splat)(EXP_LEAST), x));
-    p = FN(expm1_reduced)(x, &n) + (REAL)1;
-    half = n >> 1;
-    return p * FN(power_of_two)(half) * FN(power_of_two)(n - half);
-}
-
-/* tanh a = e / (e + 2) with e = exp(2 a) - 1, accurate near zero too; odd. */
-FNN_INLINE VEC FN(tanh)(VEC x) {
-    INTS sign = FN(bits)(x) & FN(bits)(FN(splat)((REAL)-0.0)), n;
-    VEC a = FN(smaller)(FN(splat)(TANH_MOST), FN(from_bits)(FN(bits)(x) ^ sign)), scale, e;
-    e = FN(expm1_reduced)(a + a, &n);
-    scale = FN(power_of_two)(n);
-    e = e * scale + (scale - (REAL)1);
-    return FN(from_bits)(FN(bits)(e / (e + (REAL)2)) | sign);
-}
-
-/* sigmoid with exp(-|x|), which never overflows. */
-FNN_INLINE VEC FN(sigmoid)(VEC x) {
-    VEC one = FN(splat)(1), e = FN(exp)(-FN(larger)(-x, x));
-    return FN(choose)(x < FN(splat)(0), e, one) / (one + e);
-}
+#include "_vector_math.h"
 
 /* Eq. 2, phi(z); softmax needs its row and has a function of its own. */
 FNN_INLINE VEC FN(activated)(VEC z, int code, REAL slope) {
@@ -370,13 +316,109 @@ static void FN(factor_values)(REAL *out, const REAL *d, const REAL *v, ptrdiff_t
     }
 }
 
-/* Softmax of one row, in place; n is a multiple of the vector, the padding -infinity.  Returns log(sum_k exp(z_k)). */
+/* ---- Output rows of n numbers.  z, v and g have room for whole vectors, y ends where the data may end.  The loss is
+   summed in double: a chain in every lane of a vector of doubles, then across. ---- */
+
+#define WIDE vec_f64
+#define WIDE_LANES (lanes_f64)
+
+/* The lanes that the first n numbers are in; n may be more than there are. */
+FNN_INLINE INTS FN(first_lanes)(ptrdiff_t n) {
+#if FNN_BYTES
+    return (INTS){INDICES(ITSELF, 0)} < (INTS){0} + (INTEGER)(n < LANES ? n : LANES);
+#else
+    return n > 0;
+#endif
+}
+
+/* The first n numbers, read without touching what lies behind them, then zeros; n may be more than a vector holds. */
+FNN_INLINE VEC FN(load_first)(const REAL *p, ptrdiff_t n) {
+#if FNN_BYTES == 64 && REAL_SIZE == 4
+    return (VEC)_mm512_maskz_loadu_ps((__mmask16)(n < LANES ? (1 << n) - 1 : -1), p);
+#elif FNN_BYTES == 64
+    return (VEC)_mm512_maskz_loadu_pd((__mmask8)(n < LANES ? (1 << n) - 1 : -1), p);
+#elif FNN_BYTES == 32 && REAL_SIZE == 4
+    return (VEC)_mm256_maskload_ps(p, (__m256i)FN(first_lanes)(n));
+#elif FNN_BYTES == 32
+    return (VEC)_mm256_maskload_pd(p, (__m256i)FN(first_lanes)(n));
+#else
+    REAL some[LANES] = {0};
+    if (n >= LANES) return FN(load)(p);
+    for (int j = 0; j < n; j++) some[j] = p[j];
+    return FN(load)(some);
+#endif
+}
+
+/* The numbers of a vector in vectors of doubles, as many as hold the first n. */
+FNN_INLINE int FN(widen)(WIDE wide[LANES / WIDE_LANES], VEC v, ptrdiff_t n) {
+#if FNN_BYTES && REAL_SIZE == 4
+    typedef float half __attribute__((vector_size(FNN_BYTES / 2)));
+    half halves[2];
+    memcpy(halves, &v, sizeof halves);
+    for (int h = 0; h < 2; h++) wide[h] = __builtin_convertvector(halves[h], WIDE);
+    return n > WIDE_LANES ? 2 : 1;
+#else
+    (void)n;
+    wide[0] = v;
+    return 1;
+#endif
+}
+
+/* Eq. 4, squared error: g = scale * dloss/dv, and the loss. */
+static double FN(squared_error_row)(REAL *g, const REAL *v, const REAL *y, ptrdiff_t n, double scale) {
+    WIDE loss = splat_f64(0), wide[LANES / WIDE_LANES];
+    for (; n > 0; n -= LANES, g += LANES, v += LANES, y += LANES) {
+        VEC error = FN(choose)(FN(first_lanes)(n), FN(load)(v) - FN(load_first)(y, n), FN(splat)(0));
+        FN(store)(g, (REAL)2 * error * (REAL)scale);
+        for (int h = FN(widen)(wide, error, n) - 1; h >= 0; h--) loss += wide[h] * wide[h];
+    }
+    return sum_f64(loss);
+}
+
+/* Eq. 4, binary cross-entropy, v = sigmoid(z): g = scale * dloss/dz, and the loss. */
+static double FN(binary_cross_entropy_row)(REAL *g, const REAL *z, const REAL *v, const REAL *y, ptrdiff_t n,
+                                           double scale) {
+    WIDE loss = splat_f64(0), z_wide[LANES / WIDE_LANES], y_wide[LANES / WIDE_LANES];
+    for (; n > 0; n -= LANES, g += LANES, z += LANES, v += LANES, y += LANES) {
+        const INTS here = FN(first_lanes)(n);
+        VEC target = FN(load_first)(y, n), none = FN(splat)(-1000); /* exp(-1000) is 0 and so is the loss */
+        FN(store)(g, FN(choose)(here, (REAL)scale * (FN(load)(v) - target), FN(splat)(0)));
+        FN(widen)(y_wide, target, n);
+        for (int h = FN(widen)(z_wide, FN(choose)(here, FN(load)(z), none), n) - 1; h >= 0; h--)
+            loss += larger_f64(splat_f64(0), z_wide[h]) - z_wide[h] * y_wide[h] +
+                    log1p_f64(exp_f64(-magnitude_f64(z_wide[h])));
+    }
+    return sum_f64(loss);
+}
+
+/* Eq. 4, cross-entropy, v = softmax(z), targets y: g = scale * dloss/dz, and the loss. */
+static double FN(cross_entropy_row)(REAL *g, const REAL *z, const REAL *v, const REAL *y, ptrdiff_t n, double scale,
+                                    double log_sum) {
+    WIDE targets = splat_f64(0), reached = splat_f64(0), z_wide[LANES / WIDE_LANES], y_wide[LANES / WIDE_LANES];
+    REAL total;
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
+        FN(widen)(z_wide, FN(choose)(FN(first_lanes)(n - j), FN(load)(z + j), FN(splat)(0)), n - j);
+        for (int h = FN(widen)(y_wide, FN(load_first)(y + j, n - j), n - j) - 1; h >= 0; h--) {
+            targets += y_wide[h];
+            reached += z_wide[h] * y_wide[h];
+        }
+    }
+    total = (REAL)sum_f64(targets);
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
+        VEC slope = FN(load)(v + j) * total - FN(load_first)(y + j, n - j);
+        FN(store)(g + j, FN(choose)(FN(first_lanes)(n - j), (REAL)scale * slope, FN(splat)(0)));
+    }
+    return log_sum * sum_f64(targets) - sum_f64(reached);
+}
+
+/* Softmax of one row, in place; n is a multiple of the vector, the padding -infinity.  Returns log(sum_k exp(z_k)).  A
+   NaN may miss the peak, but not the total, and so becomes every number of the row. */
 static double FN(softmax_row)(REAL *row, ptrdiff_t n) {
-    REAL peak = row[0];
-    VEC total = FN(splat)(0), share;
+    VEC peaks = FN(load)(row), total = FN(splat)(0), share;
     ptrdiff_t j;
-    for (j = 1; j < n; j++)
-        if (!(row[j] <= peak)) peak = row[j]; /* a NaN becomes the peak and so every number of the row */
+    REAL peak;
+    for (j = LANES; j < n; j += LANES) peaks = FN(larger)(peaks, FN(load)(row + j));
+    peak = FN(largest)(peaks);
     for (j = 0; j < n; j += LANES) {
         VEC e = FN(exp)(FN(load)(row + j) - peak);
         FN(store)(row + j, e);
@@ -384,7 +426,7 @@ static double FN(softmax_row)(REAL *row, ptrdiff_t n) {
     }
     share = FN(splat)(FN(sum)(total));
     for (j = 0; j < n; j += LANES) FN(store)(row + j, FN(load)(row + j) / share);
-    return (double)peak + log((double)FN(sum)(total));
+    return (double)peak + first_f64(log_f64(splat_f64((double)FN(sum)(total))));
 }
 
 /* ---- Mini-batch tiles: `rows` (1 .. FNN_ROWS) by `vecs` (1 or 2) vectors, one sum a register. ---- */
@@ -927,4 +969,6 @@ FNN_INLINE void FN(narrow_backward)(REAL *below, REAL *w, REAL *wt, const REAL *
 #undef VEC
 #undef INTS
 #undef PANEL
+#undef WIDE
+#undef WIDE_LANES
 #endif
