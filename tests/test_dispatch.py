@@ -2,28 +2,17 @@ import os
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import fnn
 from fnn import _dispatch
+from interpreter import SOURCE, python
 
-SOURCE = str(Path(fnn.__file__).parent.parent)
-CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def python(code, **environment):
-    """Run `code` in a fresh interpreter and return what it did."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("FNN_")}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env=clean | {"PYTHONPATH": SOURCE} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+PROJECT = Path(__file__).parent.parent
+KERNELS = sorted((PROJECT / "src" / "fnn").glob("*.pyx"))
 
 
 @pytest.mark.parametrize("name", fnn.available_backends())
@@ -87,6 +76,36 @@ def test_set_backend_switches_and_refuses(backend):
     assert fnn.backend() == backend
 
 
+@pytest.mark.parametrize("name", fnn.available_backends())
+def test_the_name_is_that_of_the_kernels(name, monkeypatch):
+    """It is kept nowhere else, so that threads which switch at once cannot leave one with the other's name."""
+    monkeypatch.setattr(_dispatch, "kernels", import_module(_dispatch.MODULES[name]))
+    assert fnn.backend() == name
+
+
+@pytest.mark.parametrize("source", KERNELS, ids=lambda path: path.name)
+def test_the_compiled_modules_do_not_need_the_gil(source):
+    """Else a free-threaded Python would switch its lock back on when it imports them."""
+    directives = [line for line in source.read_text().splitlines() if line.startswith("# cython: ")]
+    assert "freethreading_compatible=True" in " ".join(directives)
+
+
+def test_the_directive_reaches_the_c_code(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "cython",
+        "-o",
+        str(tmp_path / "_cpu.c"),
+        str(PROJECT / "src" / "fnn" / "_cpu.pyx"),
+    ]
+    subprocess.run(command, check=True, timeout=120)
+    code = (tmp_path / "_cpu.c").read_text()
+    declared = [line.split()[2] for line in code.splitlines() if "define __Pyx_FREETHREADING_COMPATIBLE" in line]
+    assert declared[-1] == "Py_MOD_GIL_NOT_USED"  # the last is for CPython, those before for other interpreters
+    assert "{Py_mod_gil, __Pyx_FREETHREADING_COMPATIBLE}" in code
+
+
 def test_a_cpu_that_lacks_the_instructions_is_named(monkeypatch):
     if "baseline" not in fnn.available_backends():
         assert _dispatch.obstacle("x86-64-v4") is not None
@@ -101,25 +120,19 @@ def test_a_cpu_that_lacks_the_instructions_is_named(monkeypatch):
         fnn.set_backend("x86-64-v3")
 
 
-def test_threads_come_from_openmp_s_variable_or_the_cpus(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
-    assert _dispatch.default_threads() == 3
-    for useless in ("", "0", "many"):
-        monkeypatch.setenv("OMP_NUM_THREADS", useless)
-        assert _dispatch.default_threads() == CPUS
-
-
 def test_import_takes_numpy_and_the_standard_library_only():
     done = python(
         "import sys, fnn\n"
-        "outside = {'sklearn', 'scipy', 'matplotlib', 'pandas', 'torch', 'rich', 'argparse'} & set(sys.modules)\n"
-        "print(sorted(outside))"
+        "fnn.Network([2, 1]).fit([[1, 2]], [3])\n"
+        "fnn.show_config()\n"
+        "outside = 'sklearn', 'scipy', 'joblib', 'threadpoolctl', 'matplotlib', 'pandas', 'torch', 'rich', 'argparse'\n"
+        "print(sorted(set(outside) & set(sys.modules)))"
     )
-    assert done.stdout == "[]\n", done.stderr
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
 def test_the_version_is_pyproject_s():
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert fnn.__version__ == project["version"]
 
 

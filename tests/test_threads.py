@@ -1,14 +1,10 @@
-"""Threads: the same bits from any number of them, several trainings at once, training after a fork, and Ctrl-C."""
+"""A training's own threads: the same bits from any number of them, how many are used, and Ctrl-C."""
 
-import multiprocessing
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 
 import numpy as np
 import pytest
 
-import fnn
 from agreement import PLAIN, make_case
 from fnn import _dispatch
 from fnn._optimizers import Rule
@@ -86,41 +82,6 @@ def test_threads_in_use(backend):
     assert make(make_case((2, 4, 1), 1).layout, np.dtype("f4"), 1, False, 7).threads == 1
     large = make(make_case((500, 500, 10), 1).layout, np.dtype("f4"), 128, False, 3).threads
     assert large == (1 if backend == "numpy" else 3)
-
-
-def fit_digits_like(threads, seed=0):
-    """Parameters after two epochs of Network.fit on a classification problem."""
-    rng = np.random.default_rng(seed)
-    x, labels = rng.normal(size=(300, 40)).astype("float32"), rng.integers(0, 10, 300)
-    network = fnn.Network([40, 128, 10], output="softmax", seed=seed)
-    network.fit(x, labels, epochs=2, batch_size=100, loss="cross_entropy", seed=seed, threads=threads)
-    return network.parameters.copy()
-
-
-def test_several_trainings_at_once(backend):
-    alone = [fit_digits_like(2, seed) for seed in range(6)]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda seed: fit_digits_like(2, seed), range(6)))
-    assert [each.tobytes() for each in together] == [each.tobytes() for each in alone]
-    assert len({each.tobytes() for each in alone}) == 6
-
-
-def test_training_after_a_fork(backend):
-    """A child that is forked after a training with threads trains with threads."""
-    here = fit_digits_like(2)
-    context = multiprocessing.get_context("fork")
-    receiving, sending = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: sending.send(fit_digits_like(2).tobytes()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads that NumPy's BLAS keeps
-        child.start()
-    try:
-        assert receiving.poll(60), "the child hangs"
-        assert receiving.recv() == here.tobytes()
-        child.join(60)
-        assert child.exitcode == 0
-    finally:
-        child.kill()
 
 
 @pytest.mark.parametrize("threads", [1, 3])

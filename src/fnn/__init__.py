@@ -6,6 +6,7 @@ from fnn._formulas import activations, losses
 from fnn._modelfile import ModelFileError
 from fnn._network import Dense, Input, Network, load
 from fnn._optimizers import SGD
+from fnn._threads import get_threads, set_threads
 from fnn._train import DivergenceError, History
 
 __version__ = "0.1.0"
@@ -22,9 +23,11 @@ __all__ = [
     "activations",
     "available_backends",
     "backend",
+    "get_threads",
     "load",
     "load_digits",
     "losses",
     "set_backend",
+    "set_threads",
     "show_config",
 ]

@@ -1,4 +1,4 @@
-"""The command fnn: train a network, describe a saved one, say which backend runs."""
+"""The command fnn: train a network, describe a saved one, say which backend and how many threads run."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         "--saturation", metavar="LIMIT", help="keep weights within +-LIMIT, or none (default: 1, with DATA none)"
     )
     train.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    train.add_argument("--threads", type=int, metavar="N", help="default: all CPUs")
+    train.add_argument("--threads", type=int, metavar="N", help="at most (default: what fnn config says)")
     train.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
     train.add_argument("--test-fraction", type=float, default=0.2, metavar="F", help="rows held out (default: 0.2)")
     train.add_argument(
@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_run_info)
     info.add_argument("file", type=Path, metavar="FILE")
 
-    config = commands.add_parser("config", help="say which backend runs and why")
+    config = commands.add_parser("config", help="say which backend and how many threads run, and why")
     config.set_defaults(run=lambda options: _say(_dispatch.config()))
     return parser
 

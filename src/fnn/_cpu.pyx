@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True
+# cython: language_level=3, freethreading_compatible=True, binding=True
 """What this CPU can run.  Compiled with baseline flags only: an AVX build already executes AVX while it is imported."""
 
 cdef extern from *:

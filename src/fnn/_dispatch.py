@@ -14,6 +14,8 @@ from types import ModuleType
 
 import numpy as np
 
+from fnn import _threads
+
 # Best first.  Each compiled name is one build of _backprop.pyx for an instruction set.
 MODULES = {
     "x86-64-v4": "fnn._backprop_x86_64_v4",
@@ -64,15 +66,14 @@ def _load(name: object, argument: str) -> ModuleType:
     return importlib.import_module(MODULES[name])
 
 
-def _choose() -> tuple[str, ModuleType, str]:
+def _choose() -> tuple[ModuleType, str]:
     forced = os.environ.get("FNN_BACKEND")
     if forced:
-        return forced, _load(forced, "FNN_BACKEND"), "FNN_BACKEND asks for it"
-    best = available_backends()[0]
-    return best, _load(best, "backend"), "the best that was built and that this CPU can run"
+        return _load(forced, "FNN_BACKEND"), "FNN_BACKEND asks for it"
+    return _load(available_backends()[0], "backend"), "the best that was built and that this CPU can run"
 
 
-_name, kernels, _reason = _choose()
+kernels, _reason = _choose()  # the name is the module's, so that threads which switch at once cannot tear them apart
 
 
 def backend() -> str:
@@ -82,7 +83,7 @@ def backend() -> str:
     -------
     str
     """
-    return _name
+    return next(name for name, module in MODULES.items() if module == kernels.__name__)
 
 
 def set_backend(name: str) -> None:
@@ -98,45 +99,38 @@ def set_backend(name: str) -> None:
     ValueError
         The name is unknown, or that backend was not built or does not run on this CPU; the backend stays as it was.
     """
-    global _name, kernels, _reason
+    global kernels, _reason
     kernels = _load(name, "name")
-    _name, _reason = name, "set_backend asked for it"
-
-
-def default_threads() -> int:
-    """Threads a training run may use: OMP_NUM_THREADS if that is a number, else the CPUs this process may run on."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if first.isdecimal() and int(first) > 0:
-        return int(first)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    _reason = "set_backend asked for it"
 
 
 def config() -> str:
-    """Describe which backend runs and why, and what the others lack."""
+    """Describe which backend runs and why, what the others lack, and how many threads a training may use and why."""
     from fnn import __version__
 
+    name, (threads, reason) = backend(), _threads.decision()
+    unused = "; the numpy backend leaves it to NumPy" if name == "numpy" else ""
     lines = [
         f"fnn {__version__}, NumPy {np.__version__}, Python {platform.python_version()}, {platform.platform()}",
-        f"backend: {_name} ({INSTRUCTION_SETS[_name]}), {_reason}",
-        f"threads: {default_threads()} at most",
+        f"backend: {name} ({INSTRUCTION_SETS[name]}), {_reason}",
+        *(f"  {other:10} {obstacle(other) or 'available'}" for other in MODULES),
+        f"threads: {threads} at most ({reason}){unused}",
     ]
-    return "\n".join(lines + [f"  {name:10} {obstacle(name) or 'available'}" for name in MODULES])
+    return "\n".join(lines)
 
 
 def show_config() -> None:
-    """Print which backend runs, why, and why the others do not.
+    """Print which backend runs, why, why the others do not, and how many threads a training may use and why.
 
     Examples
     --------
     >>> fnn.show_config()  # doctest: +SKIP
     fnn 0.1.0, NumPy 2.4.6, Python 3.11.7, Linux-6.1-x86_64
     backend: x86-64-v4 (AVX-512), the best that was built and that this CPU can run
-    threads: 2 at most
       x86-64-v4  available
       x86-64-v3  available
       baseline   available
       numpy      available
+    threads: 2 at most (the CPUs that this process may run on)
     """
     print(config())

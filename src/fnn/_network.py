@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from fnn import _backprop_numpy, _checks, _dispatch, _modelfile, _train
+from fnn import _backprop_numpy, _checks, _dispatch, _modelfile, _threads, _train
 from fnn._formulas import Activation, Loss, find_activation
 from fnn._layout import Layout
 from fnn._optimizers import SGD
@@ -296,7 +296,7 @@ class Network:
         reduction : {"mean", "sum"}, default "mean"
             Average or add up the losses of the rows.
         threads : int, optional
-            Threads to use; all CPUs unless given.
+            Threads to use at most; what `fnn.get_threads` says unless given.
 
         Returns
         -------
@@ -310,7 +310,7 @@ class Network:
             An argument that is not one of those above, or data that are empty or not finite.
         """
         found = _train.fitting_loss(loss, self._layout)
-        mean, n_threads = _checks.is_mean(reduction), _train.thread_count(threads)
+        mean, n_threads = _checks.is_mean(reduction), _threads.thread_count(threads)
         rows, targets = _train.checked_data(x, y, self._layout, self.dtype, found)
         scale = 1 / len(rows) if mean else 1.0
         with np.errstate(over="ignore", invalid="ignore"):  # an infinite loss is what it is, on every backend
@@ -370,7 +370,7 @@ class Network:
         seed : int, None or numpy.random.Generator, default 0
             What the order comes from; None takes a new one every time.
         threads : int, optional
-            Threads to use; all CPUs unless given.  The result does not depend on it.
+            Threads to use at most; what `fnn.get_threads` says unless given.  The result does not depend on it.
         callbacks : iterable of callable, or one callable, default ()
             Each is called as ``callback(network, history)`` after every epoch; a true return value ends training.  What
             it writes into the parameters, the next epoch starts from.

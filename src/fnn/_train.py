@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnn import _backprop_numpy, _checks, _dispatch
+from fnn import _backprop_numpy, _checks, _dispatch, _threads
 from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, Loss, find_loss
 from fnn._layout import Layout
 from fnn._optimizers import SGD, find_optimizer
@@ -97,7 +97,7 @@ def fit(
     rule = found_optimizer.rule(_checks.saturation_limit(saturation))
     mean = _checks.is_mean(reduction)
     shuffle, progress = _checks.flag(shuffle, "shuffle"), _checks.flag(progress, "progress")
-    rng, n_threads, callbacks = _checks.generator(seed), thread_count(threads), _callables(callbacks)
+    rng, n_threads, callbacks = _checks.generator(seed), _threads.thread_count(threads), _callables(callbacks)
     metric_name, compute_metric = find_metric(metric, found_loss, layout)
     rows, targets = checked_data(x, y, layout, dtype, found_loss)
     held_out = None if validation is None else _checked_validation(validation, layout, dtype, found_loss)
@@ -173,11 +173,6 @@ def fitting_loss(loss: Any, layout: Layout) -> Loss:
             "binary_cross_entropy"
         )
     return found
-
-
-def thread_count(threads: Any) -> int:
-    """Return the number of threads asked for, all CPUs for None."""
-    return _dispatch.default_threads() if threads is None else _checks.whole_number(threads, "threads")
 
 
 def checked_data(
