@@ -500,6 +500,19 @@ def check_train_epoch(
     agree(got, *flat, what)
 
 
+def check_predict(kernels: ModuleType, case: Case, threads: int = 1) -> None:
+    """Eq. 1 and 2 to the outputs: the bits of `forward` and `activate`, for all rows together and for each alone."""
+    layout, output = case.layout, case.layout.activations[-1]
+    want = kernels.activate(kernels.forward(layout, case.parameters, case.x)[-1], output)
+    got = kernels.predict(layout, case.parameters, case.x, threads)
+    same_kind(got, case.x.dtype, "outputs")
+    assert np.array_equal(got, want), f"{case.layout.sizes}: outputs of {len(case.x)} rows differ from those of forward"
+    if kernels.__name__ != twin.__name__:  # a BLAS sums one row in another order than many
+        for row in range(min(len(case.x), 5)):
+            alone = kernels.predict(layout, case.parameters, case.x[row : row + 1], 1)
+            assert np.array_equal(alone[0], want[row]), f"{case.layout.sizes}: outputs of row {row} alone differ"
+
+
 def check_nan_is_seen(kernels: ModuleType, case: Case, batch_size: int) -> None:
     """A NaN in the data or a bias reaches the loss and the parameters; no ReLU that is on and no limit stops it."""
     for victim in ("x", "y", "first bias", "last bias"):

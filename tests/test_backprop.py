@@ -260,6 +260,32 @@ def test_workspace(backend, case, saturation, batch_size):
     agreement.check_workspace(_dispatch.kernels, case, saturation, batch_size)
 
 
+@quick
+@given(case=cases(), threads=st.integers(1, 4))
+def test_predict(backend, case, threads):
+    agreement.check_predict(_dispatch.kernels, case, threads)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [(300, 500, 70), (70, 129, 3), (1, 1), (4, 2000, 1)], ids=str)
+def test_predict_of_many_rows(backend, sizes, dtype):
+    agreement.check_predict(
+        _dispatch.kernels, make_case(sizes, 250, output="softmax" if sizes[-1] > 1 else "tanh", dtype=dtype), 3
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_is_finite(backend, dtype):
+    """Wherever the number stands that is not; large finite numbers are no sign."""
+    values = np.full((3, 21), np.finfo(dtype).max, dtype)
+    assert _dispatch.kernels.is_finite(values)
+    for at in (0, 16, 62):
+        for bad in (np.nan, np.inf, -np.inf):
+            broken = values.copy()
+            broken.flat[at] = bad
+            assert not _dispatch.kernels.is_finite(broken)
+
+
 # ---- What a batch and an epoch are ---------------------------------------------------------------
 
 

@@ -136,6 +136,14 @@ def golden(kernels):
     agreement.check_golden(kernels, "digits_64_32_10_relu_online", 2, 6)
 
 
+def predict(kernels):
+    for output in ("identity", "tanh", "softmax"):
+        for sizes in ((5, 13, 3), (3, 1), (2, 5, 40), (9, 7, 2, 31)):
+            agreement.check_predict(kernels, make_case(sizes, 5, hidden="tanh", output=output))
+    for threads in (1, 3):
+        agreement.check_predict(kernels, make_case((300, 333, 19), 301, output="softmax"), threads)
+
+
 CHECKS = {
     "activate": activate,
     "derivative_factor": derivative_factor,
@@ -149,6 +157,7 @@ CHECKS = {
     "batches": batches,
     "online": online,
     "columns": columns,
+    "predict": predict,
     "nan": nan,
     "golden": golden,
 }

@@ -32,7 +32,7 @@ def peak_of_training(sizes, batch_size, optimizer, dtype, threads, epochs):
 @pytest.mark.parametrize(("sizes", "batch_size"), SHAPES, ids=str)
 @pytest.mark.parametrize("backend", COMPILED, indirect=True)
 def test_memory_of_a_training_run(backend, sizes, batch_size, optimizer, states, dtype):
-    """One vector of P numbers beside the optimiser's own, and three batches of activations; nothing more with epochs."""
+    """One vector of P numbers beside the optimiser's own and three batches of activations, however many epochs."""
     n_parameters = fnn.Network(list(sizes)).parameters.size
     allowed = ((1 + states) * n_parameters + 3 * batch_size * sum(sizes)) * np.dtype(dtype).itemsize + SMALL_THINGS
     for threads in (1, 2):

@@ -68,7 +68,7 @@ def test_same_bits_however_the_layers_are_shared(backend, net, sharing):
 
 def test_same_gradient(backend):
     """Large enough that the backend shares the work out by itself."""
-    case = make_case((64, 200, 10), 300, output="softmax", loss="cross_entropy", labels=True)
+    case = make_case((400, 1000, 10), 300, output="softmax", loss="cross_entropy", labels=True)
     args = case.layout, case.parameters, case.x, case.y, case.loss, 1 / 300
     (loss, gradient), *others = [_dispatch.kernels.loss_and_gradient(*args, threads) for threads in THREADS]
     for threads, (other_loss, other_gradient) in zip(THREADS[1:], others, strict=True):

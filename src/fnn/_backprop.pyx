@@ -20,6 +20,7 @@ import threading
 
 import numpy as np
 
+from fnn._formulas import LOSSES
 from fnn._layout import Layout
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -49,7 +50,7 @@ cdef extern from "_simd.h" nogil:
     double cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale,
                              double log_sum)
     void limit_values(void *w, Py_ssize_t n, double limit)
-    bint all_finite(void *w, Py_ssize_t n)
+    bint all_finite(const void *w, Py_ssize_t n)
     void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel, Py_ssize_t inner,
                       const void *w, const void *bias, bint finish, int code, double slope)
     void backward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *g, Py_ssize_t g_panel, Py_ssize_t inner,
@@ -68,6 +69,7 @@ cdef extern from "_simd.h" nogil:
     void online_bias(void *bias, Py_ssize_t vecs, const void *g, double rate, double limit)
     void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u,
                         const int32_t *index, Py_ssize_t count, int code, double slope)
+    void flat_forward(void *z, const void *w, const void *u, Py_ssize_t inputs, Py_ssize_t outputs)
     void narrow_forward(void *v, const void *w, const void *u, Py_ssize_t inputs, int code, double slope)
     double narrow_turn(void *below, void *w, void *wt, const void *u, Py_ssize_t inputs, Py_ssize_t outputs, int code,
                        double slope, const void *y, double scale, double rate, bint limited, double limit,
@@ -153,9 +155,11 @@ cdef enum:  # as in _formulas.py
 cdef enum:
     FEWEST_ROWS = 64
     CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
+    FEW_PREDICTED = 4  # rows for which packing all weights does not pay, however many they are
     FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
     INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
 
+cdef double FEW_OPERATIONS = 3e6  # below that many packing the weights and gathering a team take longer
 cdef double TICK_SECONDS = 0.02
 cdef double CHUNK_SECONDS = 0.25  # of one thread's work at most between two looks at signals, unless it is FEWEST_ROWS
 cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much as a few thousand operations
@@ -166,7 +170,8 @@ cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much
 # than these allow is not known yet.
 cdef double OPERATIONS_A_SECOND = 7.5e9
 cdef double BYTES_A_SECOND = 1e10
-cdef double SECONDS_TO_MEET = 2e-7
+cdef double SECONDS_TO_MEET = 5e-7
+cdef double SECONDS_TO_START = 3e-4  # a team
 cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-level cache
 
 
@@ -200,6 +205,7 @@ cdef struct Plan:
 cdef struct Job:
     const void *x
     const void *y
+    void *out  # outputs, where they are what is wanted
     const Py_ssize_t *labels  # class labels, or NULL where y holds rows
     const Py_ssize_t *order
     Py_ssize_t n_rows, batch_size
@@ -826,6 +832,64 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
     online_first(arena, plan, job, thread, <const real *>NULL, listed, n_listed, before, fresh, 0)
 
 
+# ---- Prediction --------------------------------------------------------------------------------------------------
+
+cdef void output_values(real *out, real *z, Py_ssize_t n, int code, double slope) noexcept nogil:
+    """Eq. 2 for one row of the last layer; z (n,) has room for whole vectors."""
+    cdef Py_ssize_t j, whole = padded(n, lanes(z))
+    if code == FNN_SOFTMAX:
+        for j in range(n, whole):
+            z[j] = -INFINITY
+        softmax_row(z, whole)
+        memcpy(out, z, <size_t>n * sizeof(real))
+    else:
+        activate_values(out, z, n, code, slope)
+
+
+cdef void predict_few(real *out, const real *parameters, const real *x, Py_ssize_t rows, const double *table,
+                      Py_ssize_t n_layers, real *scratch, Py_ssize_t room) noexcept nogil:
+    """The outputs for some rows of x from the flat vector.  table: I, O, activation and slope of every layer."""
+    cdef Py_ssize_t r, l, inputs, outputs
+    cdef const real *w
+    cdef const real *u
+    cdef real *z
+    for r in range(rows):
+        w, u = parameters, x + r * <Py_ssize_t>table[0]
+        for l in range(n_layers):
+            inputs, outputs = <Py_ssize_t>table[4 * l], <Py_ssize_t>table[4 * l + 1]
+            z = scratch + l % 2 * room
+            flat_forward(z, w, u, inputs, outputs)
+            if l == n_layers - 1:
+                output_values(out + r * outputs, z, outputs, <int>table[4 * l + 2], table[4 * l + 3])
+            else:
+                activate_values(z, z, outputs, <int>table[4 * l + 2], table[4 * l + 3])
+            w += (inputs + 1) * outputs
+            u = z
+
+
+cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
+    """The outputs for all rows, as one of the team's threads: each takes its own rows of every chunk."""
+    cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
+    cdef Py_ssize_t l, r, n = layer.outputs
+    cdef real *z = arena + plan.row_buffers + thread * 3 * plan.row_buffer
+    cdef real *out = <real *>job.out
+    cdef Chunk chunk
+    cdef Share share
+    chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
+    chunk = next_chunk(plan, job, chunk)
+    while chunk.rows and not job.stop:
+        gather_rows(arena, plan, job, &chunk, thread)
+        for l in range(plan.n_layers):
+            share = share_of(plan, &plan.layers[l], chunk.rows, thread, job.threads)
+            forward_share(arena, plan, l, share, thread)
+        for r in range(share.begin, share.end):
+            panels_to_row(z, arena + layer.v, plan.room, r, n)
+            output_values(out + (chunk.start + r) * n, z, n, layer.code, layer.slope)
+        if thread == 0:
+            look_at_clock(job, chunk.start, chunk.rows * job.operations)
+        chunk = next_chunk(plan, job, chunk)
+
+
 # ---- The functions of _backprop_numpy.py, in its order -----------------------------------------------------------
 
 cdef void _activate(real[::1] out, real[::1] z, Py_ssize_t width, int code, double slope):
@@ -972,6 +1036,15 @@ def saturated_update(parameters, velocity, gradient, rule):
     return gradient
 
 
+cdef bint _is_finite(const real[:, ::1] values):
+    return all_finite(&values[0, 0], values.shape[0] * values.shape[1])
+
+
+def is_finite(values):
+    """Whether no number of a C-contiguous array (N, I) is NaN or infinite."""
+    return _is_finite[float](values) if values.dtype == np.float32 else _is_finite[double](values)
+
+
 cdef class Workspace:
     """A working copy of the parameters with the scratch of one training run; allocated once, nothing per step.
 
@@ -995,6 +1068,7 @@ cdef class Workspace:
     cdef char *memory
     cdef bint single, keeps_velocity, online
     cdef int most_threads, team
+    cdef double gain  # seconds that the team should save at a step
     cdef readonly Py_ssize_t batch_size
 
     def __cinit__(self, layout, dtype, batch_size, momentum, threads, *, keep_gradient=False):
@@ -1061,6 +1135,7 @@ cdef class Workspace:
             at += INNER * panel * self.most_threads
         self._reserve(at)
         self.threads = self._best_team()
+        self.gain = self._seconds(1) - self._seconds(self.team)
 
     cdef double _seconds(self, int team) except -1:
         """Estimate the time of a step of all rows, and choose what the threads share of each layer."""
@@ -1125,6 +1200,7 @@ cdef class Workspace:
             raise ValueError(f"threads: expected 1 to {self.most_threads}, got {count}")
         self.team = count
         self._seconds(count)
+        self.gain = INFINITY  # whoever sets it wants it
         self._place_inputs()
 
     @property
@@ -1252,7 +1328,7 @@ cdef class Epoch:
 
     cdef Workspace work
     cdef Job job
-    cdef bint online
+    cdef bint online, predicts
     cdef Py_ssize_t[::1] counts
     cdef object x, y, order, tick, errors
 
@@ -1264,7 +1340,11 @@ cdef class Epoch:
                 self.work_on(thread)
 
     cdef void work_on(self, int thread) noexcept nogil:
-        if self.online and self.work.single:
+        if self.predicts and self.work.single:
+            predict_epoch(<float *>self.work.memory, &self.work.plan, &self.job, thread)
+        elif self.predicts:
+            predict_epoch(<double *>self.work.memory, &self.work.plan, &self.job, thread)
+        elif self.online and self.work.single:
             online_epoch(<float *>self.work.memory, &self.work.plan, &self.job, &self.counts[0], thread)
         elif self.online:
             online_epoch(<double *>self.work.memory, &self.work.plan, &self.job, &self.counts[0], thread)
@@ -1301,9 +1381,11 @@ cdef class Epoch:
         return job.total
 
 
-cdef void _point(Job *job, const real[:, ::1] x, const real[:, ::1] y):
+cdef void _point(Job *job, const real[:, ::1] x, const real[:, ::1] y, real[:, ::1] out=None):
     """Point the job at the data; the views check type and contiguity."""
     job.x = &x[0, 0]
+    if out is not None:
+        job.out = &out[0, 0]
     if y is not None:
         job.y = &y[0, 0]
 
@@ -1331,10 +1413,45 @@ cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean,
     job.loss, job.mean, job.train, job.scale = loss.code, mean, train, scale
     job.row_losses = &row_losses[0]
     job.threads, job.operations = work.team, work.layout.operations
+    if work.gain * pieces(job.n_rows, work.plan.rows) < SECONDS_TO_START:
+        job.threads = 1
     job.last_tick, job.operations_left = fnn_seconds(), OPERATIONS_BETWEEN_CLOCKS
     job.tick = NULL if tick is None else <void *>tick
     job.errors = <void *>epoch.errors
     return epoch
+
+
+cdef void _predict_few(real[:, ::1] out, const real[::1] parameters, const real[:, ::1] x, const double[:, ::1] layers,
+                       real[::1] scratch):
+    predict_few(&out[0, 0], &parameters[0], &x[0, 0], x.shape[0], &layers[0, 0], layers.shape[0], &scratch[0],
+                scratch.shape[0] // 2)
+
+
+def predict(layout, parameters, x, threads):
+    """The outputs (N, O) for the rows of x (N, I): the same bits for a row whatever other rows are predicted with it."""
+    cdef Workspace work
+    cdef Epoch epoch
+    cdef Py_ssize_t n = len(x)
+    sizes = layout.sizes
+    out = np.empty((n, sizes[-1]), parameters.dtype)
+    if n <= FEW_PREDICTED or n * <double>layout.operations < FEW_OPERATIONS:
+        scratch = np.empty(2 * (layout.widest + 16), parameters.dtype)
+        if parameters.dtype == np.float32:
+            _predict_few[float](out, parameters, x, layout.table, scratch)
+        else:
+            _predict_few[double](out, parameters, x, layout.table, scratch)
+        return out
+    work = Workspace(layout, parameters.dtype, min(n, CHUNK_ROWS), False, threads)
+    work.by_columns = [False] * layout.n_layers  # each thread its own rows: nobody waits for anybody
+    work.load(parameters, INFINITY)
+    epoch = new_epoch(work, x, out, np.arange(n), LOSSES["squared_error"], 1.0, False, False, None)
+    if work.single:
+        _point[float](&epoch.job, x, None, out)
+    else:
+        _point[double](&epoch.job, x, None, out)
+    epoch.predicts = True
+    epoch.run()
+    return out
 
 
 def loss_and_gradient(layout, parameters, x, y, loss, scale, threads):

@@ -136,6 +136,12 @@ def saturated_update(parameters: np.ndarray, velocity: np.ndarray, gradient: np.
     return np.clip(gradient, -rule.saturation, rule.saturation, out=gradient)
 
 
+def is_finite(values: np.ndarray) -> bool:
+    """Whether no number of a C-contiguous array (N, I) is NaN or infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())  # a finite sum that overflows is no sign
+
+
 class Workspace:
     """A working copy of the parameters with the scratch of one training run; allocated once, nothing per step.
 
@@ -173,6 +179,15 @@ class Workspace:
     def is_finite(self) -> bool:
         """Whether no working parameter is NaN or infinite."""
         return bool(np.isfinite(self.parameters).all())
+
+
+def predict(layout: Layout, parameters: np.ndarray, x: np.ndarray, threads: int) -> np.ndarray:
+    """The outputs (N, O) for the rows of x (N, I).  `threads`: NumPy's own compute the products."""
+    outputs = np.empty((len(x), layout.sizes[-1]), parameters.dtype)
+    for start in range(0, len(x), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        outputs[rows] = activate(forward(layout, parameters, x[rows])[-1], layout.activations[-1])
+    return outputs
 
 
 def loss_and_gradient(

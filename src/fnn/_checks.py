@@ -66,7 +66,7 @@ def is_mean(reduction: Any) -> bool:
 
 def real_array(data: Any, argument: str) -> np.ndarray:
     """Return `data` as an array of booleans, integers or floats, whatever its shape; no copy of an array."""
-    if np.ma.is_masked(data):
+    if type(data) is not np.ndarray and np.ma.is_masked(data):
         raise ValueError(f"{argument}: expected no masked values, got {np.ma.getmaskarray(data).sum()}")
     try:
         array = np.asarray(data)
@@ -90,6 +90,12 @@ def table(data: Any, n_columns: int, argument: str) -> np.ndarray:
     if len(array) == 0:
         raise ValueError(f"{argument}: expected at least one row, got shape {array.shape}")
     return array
+
+
+def is_ready(array: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether the kernels can take an array as it lies: C-contiguous, aligned and of `dtype`."""
+    flags = array.flags
+    return array.dtype == dtype and flags.c_contiguous and flags.aligned
 
 
 def as_finite(array: np.ndarray, dtype: np.dtype, argument: str, first_row: int = 0) -> np.ndarray:

@@ -54,6 +54,17 @@ class Layout:
         return self.offsets[-1]
 
     @cached_property
+    def table(self) -> np.ndarray:
+        """Fan-in, fan-out, activation code and slope of every layer (L, 4): what the kernels read without Python."""
+        rows = zip(self.shapes, self.activations, strict=True)
+        return np.array([(*shape, activation.code, activation.slope) for shape, activation in rows], np.float64)
+
+    @cached_property
+    def widest(self) -> int:
+        """Neurons of the widest layer, the input included."""
+        return max(self.sizes)
+
+    @cached_property
     def operations(self) -> int:
         """Floating-point operations of one training sample: 4 I O in the first layer, 6 I O in every other."""
         products = [fan_in * fan_out for fan_in, fan_out in self.shapes]

@@ -243,12 +243,16 @@ class Network:
         ValueError
             As `forward`.
         """
-        rows = _checks.table(x, self._layout.sizes[0], "x")
-        outputs = np.empty((len(rows), self._layout.sizes[-1]), self.dtype)
-        for chunk in _checks.row_chunks(len(rows), sum(self._layout.sizes)):
-            finite = _checks.as_finite(rows[chunk], self.dtype, "x", chunk.start)
-            z = _backprop_numpy.forward(self._layout, self._parameters, finite)[-1]
-            outputs[chunk] = _backprop_numpy.activate(z, self._layout.activations[-1])
+        layout, parameters, kernels = self._layout, self._parameters, _dispatch.kernels
+        rows = _checks.table(x, layout.sizes[0], "x")
+        if _checks.is_ready(rows, parameters.dtype) and kernels.is_finite(rows):  # no copy, and no time to lose
+            threads = 1 if len(rows) == 1 else _threads.get_threads()
+            ready: np.ndarray = kernels.predict(layout, parameters, rows, threads)
+            return ready
+        outputs = np.empty((len(rows), layout.sizes[-1]), parameters.dtype)
+        for chunk in _checks.row_chunks(len(rows), sum(layout.sizes)):
+            finite = _checks.as_finite(rows[chunk], parameters.dtype, "x", chunk.start)
+            outputs[chunk] = kernels.predict(layout, parameters, finite, _threads.get_threads())
         return outputs
 
     def predict_class(self, x: ArrayLike) -> np.ndarray:

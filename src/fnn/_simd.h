@@ -100,7 +100,9 @@ typedef struct {
 #define binary_cross_entropy_row(g, ...) FNN_TYPED(binary_cross_entropy_row, g)(g, __VA_ARGS__)
 #define cross_entropy_row(g, ...) FNN_TYPED(cross_entropy_row, g)(g, __VA_ARGS__)
 #define limit_values(w, ...) FNN_TYPED(limit_values, w)(w, __VA_ARGS__)
-#define all_finite(w, ...) FNN_TYPED(all_finite, w)(w, __VA_ARGS__)
+#define all_finite(w, n) \
+    _Generic((w), float *: all_finite_f32, const float *: all_finite_f32, double *: all_finite_f64, \
+             const double *: all_finite_f64)(w, n)
 #define forward_tile(c, ...) FNN_TYPED(forward_tile, c)(c, __VA_ARGS__)
 #define backward_tile(c, ...) FNN_TYPED(backward_tile, c)(c, __VA_ARGS__)
 #define gradient_tile(w, ...) FNN_TYPED(gradient_tile, w)(w, __VA_ARGS__)
@@ -114,6 +116,7 @@ typedef struct {
 #define list_fresh(index, u, before, n) \
     _Generic((u), const float *: list_fresh_f32, const double *: list_fresh_f64)(index, u, before, n)
 #define online_update_forward(out, ...) FNN_TYPED(online_update_forward, out)(out, __VA_ARGS__)
+#define flat_forward(z, ...) FNN_TYPED(flat_forward, z)(z, __VA_ARGS__)
 #define narrow_forward(v, ...) FNN_TYPED(narrow_forward, v)(v, __VA_ARGS__)
 #define narrow_turn(below, ...) FNN_TYPED(narrow_turn, below)(below, __VA_ARGS__)
 #define narrow_backward(below, ...) FNN_TYPED(narrow_backward, below)(below, __VA_ARGS__)
@@ -597,11 +600,14 @@ static void FN(limit_values)(REAL *w, ptrdiff_t n, double saturation) {
         FN(store)(w + j, FN(larger)(-limit, FN(smaller)(limit, FN(load)(w + j))));
 }
 
-/* Whether none of n numbers, a multiple of the vector, is NaN or infinite: times 0 those are NaN and stay in the sum. */
+/* Whether none of n numbers is NaN or infinite: times 0 those are NaN and stay in the sum. */
 static int FN(all_finite)(const REAL *w, ptrdiff_t n) {
     VEC doubt = FN(splat)(0);
-    for (ptrdiff_t j = 0; j < n; j += LANES) doubt += FN(load)(w + j) * (REAL)0;
-    return FN(sum)(doubt) == 0;
+    REAL rest = 0;
+    ptrdiff_t j = 0;
+    for (; j + LANES <= n; j += LANES) doubt += FN(load)(w + j) * (REAL)0;
+    for (; j < n; j++) rest += w[j] * (REAL)0;
+    return FN(sum)(doubt) + rest == 0;
 }
 
 /* Ask for the `part`th of `parts` of the n numbers that are needed next, so that they are in cache by then. */
@@ -634,6 +640,41 @@ static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from,
     SWAP_BLOCKS(1)
 #endif
     FNN_UNROLL for (int i = 0; i < LANES; i++) FN(store)(to + i * to_stride, t[i]);
+}
+
+/* ---- Prediction of a few rows, straight from the flat vector: a layer is (I + 1, O), row by row. ---- */
+
+/* `vecs` vectors of columns of eq. 1 for one row: w points at the first of them, its rows are O numbers apart. */
+FNN_INLINE void FN(flat_columns)(const int vecs, REAL *z, const REAL *w, const REAL *u, ptrdiff_t inputs,
+                                 ptrdiff_t outputs) {
+    VEC sums[4];
+    FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] = FN(load)(w + inputs * outputs + v * LANES);
+    for (ptrdiff_t i = 0; i < inputs; i++, w += outputs)
+        FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] += u[i] * FN(load)(w + v * LANES);
+    FNN_UNROLL for (int v = 0; v < vecs; v++) FN(store)(z + v * LANES, sums[v]);
+}
+
+/* Eq. 1 for one row; z has room for O numbers, and for a vector.  The last vector overlaps the one before it. */
+static void FN(flat_forward)(REAL *z, const REAL *w, const REAL *u, ptrdiff_t inputs, ptrdiff_t outputs) {
+    ptrdiff_t j = 0;
+    for (; j + 4 * LANES <= outputs; j += 4 * LANES) FN(flat_columns)(4, z + j, w + j, u, inputs, outputs);
+    for (; j + LANES <= outputs; j += LANES) FN(flat_columns)(1, z + j, w + j, u, inputs, outputs);
+    if (j < outputs && outputs >= LANES) {
+        FN(flat_columns)(1, z + outputs - LANES, w + outputs - LANES, u, inputs, outputs);
+    } else if (j < outputs) { /* narrower than a vector: what would reach beyond the layer goes through a copy */
+        REAL row[LANES] = {0};
+        const ptrdiff_t beyond = (inputs + 1) * outputs - LANES; /* where the last vector inside the layer starts */
+        VEC sum;
+        memcpy(row, w + inputs * outputs, (size_t)outputs * sizeof(REAL));
+        sum = FN(load)(row);
+        ptrdiff_t i = 0;
+        for (; i < inputs && i * outputs <= beyond; i++) sum += u[i] * FN(load)(w + i * outputs);
+        for (; i < inputs; i++) {
+            memcpy(row, w + i * outputs, (size_t)outputs * sizeof(REAL));
+            sum += u[i] * FN(load)(row);
+        }
+        FN(store)(z, sum);
+    }
 }
 
 /* ---- Online training: one row, only the inputs listed in `index`. ---- */
