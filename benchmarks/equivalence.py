@@ -6,13 +6,11 @@ import numpy as np
 
 from problems import Problem
 
-EPSILON = float(np.finfo(np.float32).eps)
-
 
 def disagreement(
     problem: Problem, start: list[np.ndarray], reference: list[np.ndarray], candidate: list[np.ndarray]
 ) -> str | None:
-    """Say where `candidate` differs from `reference` by more than float32 can, or None.
+    """Say where `candidate` differs from `reference` by more than rounding explains, or None.
 
     Weights and biases of every layer are compared apart, by the norm of the difference.  Two things may differ:
 
@@ -23,7 +21,7 @@ def disagreement(
       ``b = eps * sum_l sqrt(I_l)``.  The larger effect is that a pre-activation within that band around 0 has its ReLU
       on for one side and off for the other: a share of about b of all (row, neuron) pairs, each of which is in the
       gradient or missing, independently of the others.  So the share is ``sqrt(b)``: 0.0006 to 0.008 for the workloads
-      here, where float64 and other orders of float32 sums were seen to differ by at most a tenth of it.
+      of problems.py, where float64 and other orders of float32 sums were seen to differ by at most a tenth of it.
 
     A side that skips a batch's last row, a bias, one column in ten, or takes another rate is off by 0.03 and more.
 
@@ -34,15 +32,15 @@ def disagreement(
     start, reference, candidate : list of ndarray
         Blocks (I + 1, O) of weights, the bias row last.
     """
-    steps = problem.samples // problem.batch
-    share = np.sqrt(EPSILON * sum(np.sqrt(fan_in) for fan_in, _ in problem.shapes))
+    steps, epsilon = problem.samples // problem.batch, float(np.finfo(problem.dtype).eps)
+    share = np.sqrt(epsilon * sum(np.sqrt(fan_in) for fan_in, _ in problem.shapes))
     if [block.shape for block in candidate] != [block.shape for block in start]:
         return f"shapes: expected {[b.shape for b in start]}, got {[b.shape for b in candidate]}"
     for layer, blocks in enumerate(zip(start, reference, candidate, strict=True), start=1):
         for what, rows in (("weights", slice(None, -1)), ("biases", slice(-1, None))):
             first, wanted, got = (block[rows].astype(np.float64) for block in blocks)
             walked = np.linalg.norm(wanted - first)
-            allowed = share * walked + EPSILON * np.sqrt(steps) * np.linalg.norm(first)
+            allowed = share * walked + epsilon * np.sqrt(steps) * np.linalg.norm(first)
             distance = np.linalg.norm(got - wanted)
             if not distance <= allowed:  # also where it is NaN
                 return (

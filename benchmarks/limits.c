@@ -1,4 +1,5 @@
-/* What one machine can do at most: multiply-adds from registers, and bandwidth by the size of the array.
+/* What one machine can do at most in code of one instruction set, that of the compiler's options: multiply-adds from
+   registers, and bandwidth by the size of the array.
 
    limits THREADS MILLISECONDS BYTES...
 

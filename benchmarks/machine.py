@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ import numpy as np
 
 SOURCE = Path(__file__).with_name("limits.c")
 SIZES = tuple(1 << power for power in range(12, 27))  # 4 KiB to 64 MiB
+NATIVE = ("-march=native",)
+BUILD_FLAGS = {"x86-64-v4": ("-march=x86-64-v4",), "x86-64-v3": ("-march=x86-64-v3",), "baseline": ()}  # as in setup.py
 STEERING = re.compile(r"(OMP|GOMP|KMP|OPENBLAS|MKL|BLIS|XLA|JAX|TORCH|FNN)_")  # they change threads or kernels
 
 
@@ -68,8 +71,53 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def measure_limits(milliseconds: float = 10, sizes: Sequence[int] = SIZES) -> Limits:
-    """Compile limits.c for this CPU and run it with one thread and with all cores.
+def thread_counts() -> list[int]:
+    """Numbers of threads to compare: 1, 2, 4, ... and all cores."""
+    return sorted({cores(), *(1 << power for power in range(cores().bit_length()))})
+
+
+def can_restrict() -> bool:
+    """Whether a process can be held to some of the CPUs here."""
+    return hasattr(os, "sched_setaffinity")
+
+
+@contextmanager
+def restricted(cpus: int | None) -> Iterator[None]:
+    """Hold the processes and threads that are started meanwhile to so many CPUs; None leaves all.
+
+    Libraries count the CPUs that they may run on when they are loaded, so this limits the threads of every one.
+    """
+    if cpus is None:
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    if not 1 <= cpus <= len(allowed):
+        raise ValueError(f"cpus: expected 1 to {len(allowed)}, got {cpus}")
+    os.sched_setaffinity(0, sorted(allowed)[-cpus:])  # the first CPU is the one that serves most interrupts
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def measure_limits(
+    milliseconds: float = 10,
+    sizes: Sequence[int] = SIZES,
+    flags: Sequence[str] = NATIVE,
+    threads: Sequence[int] | None = None,
+) -> Limits:
+    """Compile limits.c and run it.
+
+    Parameters
+    ----------
+    milliseconds : float, default 10
+        Length of a try.
+    sizes : sequence of int
+        Bytes of the arrays.
+    flags : sequence of str
+        Options of the compiler: for this CPU, or those of a build of fnn (`BUILD_FLAGS`), whose code the CPU must run.
+    threads : sequence of int, optional
+        Numbers of threads, one and all cores unless given; one is always among them.
 
     Raises
     ------
@@ -81,17 +129,17 @@ def measure_limits(milliseconds: float = 10, sizes: Sequence[int] = SIZES) -> Li
         raise LimitsError("there is no C compiler (cc, gcc or clang, or what CC names)")
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(folder, "limits"))
-        _output([*compiler, "-O3", "-march=native", "-pthread", "-o", program, str(SOURCE)])
+        _output([*compiler, "-O3", *flags, "-pthread", "-o", program, str(SOURCE)])
         outputs = {
-            threads: _output([program, str(threads), str(milliseconds), *map(str, sizes)])
-            for threads in sorted({1, cores()})
+            count: _output([program, str(count), str(milliseconds), *map(str, sizes)])
+            for count in sorted({1, *(threads or (cores(),))})
         }
     peak, read, update = {}, {}, {}
-    for threads, output in outputs.items():
+    for count, output in outputs.items():
         lines = [line.split() for line in output.splitlines()]
-        peak[threads] = float(next(line[1] for line in lines if line[0] == "peak"))
-        read[threads] = {int(line[1]): float(line[2]) for line in lines if line[0] == "read"}
-        update[threads] = {int(line[1]): float(line[2]) for line in lines if line[0] == "update"}
+        peak[count] = float(next(line[1] for line in lines if line[0] == "peak"))
+        read[count] = {int(line[1]): float(line[2]) for line in lines if line[0] == "read"}
+        update[count] = {int(line[1]): float(line[2]) for line in lines if line[0] == "update"}
     return Limits(peak, read, update)
 
 

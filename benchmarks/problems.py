@@ -5,21 +5,26 @@ Data and initial weights are synthetic and the same for every side: speed depend
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
 from machine import Limits
 
-FLOAT_BYTES = 4
-TRAIN_RATE = 1e-6  # so small that the share of active ReLUs stays, however many epochs a side needs to fill its time
-CHECK_RATE = 1e-3  # so large that the weights move by far more than float32's rounding
 QUICK_SAMPLES = 1024
+EPOCH_SECONDS = 0.04
+SLOW_LAYER, SLOW_GFLOPS, SLOW_GBS = (
+    1e-4,
+    100,
+    2,
+)  # what a library that is not fast spends on a step, GB of weights a second
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One workload: a ReLU network with a linear output, trained by plain SGD on squared error, in float32.
+    """One workload: a ReLU network with a linear output, trained by plain SGD on squared error.
 
     Parameters
     ----------
@@ -32,6 +37,9 @@ class Problem:
         Rows of an epoch, a multiple of `batch`.
     zeros : float, default 0
         Share of the inputs that are zero.
+    dtype : {"float32", "float64"}, default "float32"
+    start : int, default 1
+        Seed of the initial weights.
     """
 
     name: str
@@ -39,6 +47,14 @@ class Problem:
     batch: int
     samples: int
     zeros: float = 0.0
+    dtype: str = "float32"
+    start: int = 1
+
+    @property
+    def layers(self) -> str:
+        """The sizes on one line, repeated ones counted: ``784-2048x2-10``."""
+        runs = [(size, len(list(run))) for size, run in groupby(self.sizes)]
+        return "-".join(f"{size}x{count}" if count > 1 else str(size) for size, count in runs)
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -52,33 +68,44 @@ class Problem:
         return 4 * products[0] + 6 * sum(products[1:])
 
     @property
+    def parameters(self) -> int:
+        """Number of all weights and biases."""
+        return sum((fan_in + 1) * fan_out for fan_in, fan_out in self.shapes)
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of a number."""
+        return np.dtype(self.dtype).itemsize
+
+    @property
     def parameter_bytes(self) -> int:
         """Bytes of all weights and biases."""
-        return FLOAT_BYTES * sum((fan_in + 1) * fan_out for fan_in, fan_out in self.shapes)
+        return self.float_bytes * self.parameters
 
     @property
     def touched_bytes(self) -> float:
         """Bytes of the weights and biases that one sample reads: the rows of its zero inputs are not."""
         fan_in, fan_out = self.shapes[0]
-        return self.parameter_bytes - FLOAT_BYTES * self.zeros * fan_in * fan_out
+        return self.parameter_bytes - self.float_bytes * self.zeros * fan_in * fan_out
 
-    def floor(self, limits: Limits) -> float:
+    def floor(self, limits: Limits, threads: int | None = None) -> float:
         """The least microseconds per sample that a machine of these limits allows.
 
-        A mini-batch: the operations over the multiply-add peak of all the cores used.  Online: one read of every
-        touched weight forward, one read and one write backward, over one core's bandwidth of the cache that the weights
-        fit in.
+        A mini-batch: the operations over the multiply-add peak, measured in float32 and half of it in float64, of
+        `threads` cores, all unless given.  Online: one read of every touched weight forward, one read and one write
+        backward, over one core's bandwidth of the cache that the weights fit in.
         """
         if self.batch > 1:
-            return self.operations / (limits.peak_gflops[max(limits.peak_gflops)] * 1e3)
+            peak = limits.peak_gflops[threads or max(limits.peak_gflops)] * 4 / self.float_bytes
+            return self.operations / (peak * 1e3)
         read, update = limits.bandwidth(self.parameter_bytes)
         return (self.touched_bytes / read + 2 * self.touched_bytes / update) / 1e3
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs (N, I) and targets (N, O), float32, standard normal but for the zeros; the same in every call."""
+        """Inputs (N, I) and targets (N, O), standard normal but for the zeros; the same in every call."""
         rng = np.random.default_rng(0)
-        x = rng.standard_normal((self.samples, self.sizes[0]), np.float32)
-        y = rng.standard_normal((self.samples, self.sizes[-1]), np.float32)
+        x = rng.standard_normal((self.samples, self.sizes[0]), np.dtype(self.dtype))
+        y = rng.standard_normal((self.samples, self.sizes[-1]), np.dtype(self.dtype))
         if self.zeros:
             x[rng.random(x.shape) < self.zeros] = 0
         return x, y
@@ -88,10 +115,10 @@ class Problem:
 
         He's variance, so that a hundred layers pass on neither denormal nor huge numbers, which some CPUs take slowly.
         """
-        rng = np.random.default_rng(1)
+        rng = np.random.default_rng(self.start)
         blocks = []
         for fan_in, fan_out in self.shapes:
-            block = rng.standard_normal((fan_in + 1, fan_out), np.float32)
+            block = rng.standard_normal((fan_in + 1, fan_out), np.dtype(self.dtype))
             block[:-1] *= np.sqrt(2 / fan_in)
             block[-1] *= 0.1
             blocks.append(block)
@@ -104,6 +131,14 @@ class Problem:
     def check(self) -> Problem:
         """The same with the few batches on which agreement is checked."""
         return replace(self, samples=min(self.samples, 64 if self.batch == 1 else 8 * self.batch))
+
+
+def of_shape(name: str, sizes: Sequence[int], batch: int, dtype: str = "float32") -> Problem:
+    """A workload with an epoch of 4 to 256 batches, so many that a library that is not fast takes EPOCH_SECONDS."""
+    one = Problem(name, tuple(sizes), batch, batch, dtype=dtype)
+    arithmetic, traffic = batch * one.operations / (SLOW_GFLOPS * 1e9), one.parameter_bytes / (SLOW_GBS * 1e9)
+    step = SLOW_LAYER * len(one.shapes) + arithmetic + traffic
+    return replace(one, samples=batch * min(256, max(4, int(EPOCH_SECONDS / step))))
 
 
 PROBLEMS = {

@@ -12,17 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from typing import TypeVar
 
 import numpy as np
 
 from equivalence import disagreement
-from problems import CHECK_RATE, TRAIN_RATE, Problem
+from machine import restricted
+from problems import Problem
 from rivals import Contestant, Fnn, MissingError, Rival
 
 T = TypeVar("T")
+CHECK_RATE = 1e-3  # so large that the weights move by far more than rounding
+TRAIN_SHARE = 1e-3  # of the check's rate: the share of active ReLUs stays, however many epochs fill a side's time
+RATED_BATCHES = 8
 SETTLE_SECONDS = 0.05  # until the threads of the side before have stopped spinning
 
 _running: dict[str, tuple[Rival, list[np.ndarray]]] = {}  # in a contestant's own process: what it times
@@ -114,11 +118,12 @@ def race(
     with ExitStack() as stack:
         runners = [contestant for contestant in contestants if contestant.rival.takes(problem)]
         lanes = [_Lane(problem, runner, stack.enter_context(place())) for runner in runners]
-        checks = [lane.place.submit(trained_check, lane.contestant, problem) for lane in lanes]  # these may overlap
+        checks = [lane.start() for lane in lanes]  # these may overlap
         for lane, check in zip(lanes, checks, strict=True):
             lane.compare(lane.answer(check))
         for lane in lanes:
-            lane.epochs = lane.ask(_prepare, lane.contestant, problem, seconds) or 0
+            rate = TRAIN_SHARE * check_rate(problem)
+            lane.epochs = lane.ask(_prepare, lane.contestant, problem, rate, seconds) or 0
         for turn in range(rounds):
             for lane in lanes if turn % 2 == 0 else reversed(lanes):
                 time.sleep(SETTLE_SECONDS)
@@ -139,6 +144,11 @@ class _Lane:
     epochs: int = 0
     seconds: list[float] = field(default_factory=list)
 
+    def start(self) -> Future[list[np.ndarray]]:
+        """Submit the check, the first thing that the contestant's process does: that starts the process."""
+        with restricted(self.contestant.cpus):
+            return self.place.submit(trained_check, self.contestant, self.problem, check_rate(self.problem))
+
     def ask(self, function: Callable[..., T], *arguments: object) -> T | None:
         """Run a function in the contestant's place; None once the contestant has failed."""
         return None if self.failure else self.answer(self.place.submit(function, *arguments))
@@ -151,12 +161,23 @@ class _Lane:
         return None
 
     def compare(self, trained: list[np.ndarray] | None) -> None:
-        if trained is not None:
-            small = self.problem.check()
-            wanted = reference(self.problem, self.contestant.rival.checked_with)
-            difference = disagreement(small, small.initial_blocks(), wanted, trained)
-            if difference is not None:
+        """Judge the check.  A second start decides where the first one differs.
+
+        In a deep network the rows of a batch become nearly one, so that a pre-activation within rounding of 0 may turn
+        a ReLU on or off for all of them at once: rare, and by chance.  A fault differs from every start.
+        """
+        difference = self._difference(self.problem, trained)
+        if difference is not None:
+            other = replace(self.problem, start=self.problem.start + 1)
+            again = self.ask(trained_check, self.contestant, other, check_rate(other))
+            if self.failure is None and self._difference(other, again) is not None:
                 self.failure = Result(self.problem, self.contestant, "disagrees", difference)
+
+    def _difference(self, problem: Problem, trained: list[np.ndarray] | None) -> str | None:
+        if trained is None:
+            return None
+        small, wanted = problem.check(), reference(problem, self.contestant.rival.checked_with)
+        return disagreement(small, small.initial_blocks(), wanted, trained)
 
     def result(self) -> Result:
         return self.failure or Result(
@@ -164,20 +185,41 @@ class _Lane:
         )
 
 
-def trained_check(contestant: Contestant, problem: Problem) -> list[np.ndarray]:
+def trained_check(contestant: Contestant, problem: Problem, rate: float) -> list[np.ndarray]:
     """The weights after the contestant trained the batches on which agreement is checked."""
     small = problem.check()
-    rival = contestant.rival(small, CHECK_RATE, contestant.rival.checked_with, **contestant.options)
+    rival = contestant.rival(small, rate, contestant.rival.checked_with, **contestant.options)
     rival.load(small.initial_blocks())
     rival.train(1)
     return rival.blocks()
 
 
 @functools.cache
+def check_rate(problem: Problem) -> float:
+    """Learning rate of the agreement check, small enough for wide and deep networks.
+
+    CHECK_RATE, but at most 3 times Polyak's step ``loss / |gradient|^2``, the smallest of the first batches.  Polyak's
+    step is the one that brings a loss linear in the weights to zero; with a single output training diverges, and
+    rounding with it, from 4 times that.
+    """
+    import fnn
+
+    network = fnn.Network(list(problem.sizes), activation="relu", output="identity", dtype=problem.dtype)
+    network.parameters = np.concatenate([block.ravel() for block in problem.initial_blocks()])
+    x, y = problem.check().data()
+    rate = CHECK_RATE
+    for start in range(0, min(len(x), RATED_BATCHES * problem.batch), problem.batch):
+        rows = slice(start, start + problem.batch)
+        loss, gradient = network.loss_and_gradient(x[rows], y[rows], loss="squared_error")
+        rate = min(rate, 3 * loss / float(np.sum(np.square(gradient, dtype=np.float64))))
+    return rate
+
+
+@functools.cache
 def reference(problem: Problem, hidden: str) -> list[np.ndarray]:
     """The weights after fnn's NumPy backend trained the batches on which agreement is checked."""
     small = problem.check()
-    rival = Fnn(small, CHECK_RATE, hidden, backend="numpy")
+    rival = Fnn(small, check_rate(problem), hidden, backend="numpy")
     rival.load(small.initial_blocks())
     rival.train(1)
     return rival.blocks()
@@ -188,9 +230,9 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _prepare(contestant: Contestant, problem: Problem, seconds: float) -> int:
+def _prepare(contestant: Contestant, problem: Problem, rate: float, seconds: float) -> int:
     """Set up what is timed, warm it up, and return the epochs that last `seconds` or longer."""
-    rival = contestant.rival(problem, TRAIN_RATE, **contestant.options)
+    rival = contestant.rival(problem, rate, **contestant.options)
     _running[contestant.label] = rival, problem.initial_blocks()
     epochs = 1
     _measure(contestant.label, epochs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from machine import Limits
@@ -14,8 +14,8 @@ from rivals import Contestant
 
 NUMPY = "fnn numpy"
 COLUMNS = (
-    "workload", "layers", "batch", "samples", "zero_inputs", "rival", "status", "best_us", "median_us", "rounds",
-    "epochs", "floor_us", "share_of_floor", "note",
+    "workload", "layers", "batch", "samples", "zero_inputs", "dtype", "rival", "cpus", "status", "best_us", "median_us",
+    "rounds", "epochs", "floor_us", "share_of_floor", "build_floor_us", "share_of_build_floor", "note",
 )  # fmt: skip
 
 
@@ -34,6 +34,10 @@ class Report:
     results : list of Result
     setting : str
         How the run was made.
+    build_limits : dict of Limits
+        What code of each build of fnn can do at most, by the label of the contestant; empty where not measured.
+    scaling : list of Result
+        fnn on 1, 2, 4, ... CPUs; empty where not raced.
     """
 
     machine: dict[str, object]
@@ -44,10 +48,17 @@ class Report:
     missing: dict[str, str]
     results: list[Result]
     setting: str
+    build_limits: dict[str, Limits] = field(default_factory=dict)
+    scaling: list[Result] = field(default_factory=list)
 
     def floor(self, result: Result) -> float | None:
-        """The floor of the result's workload in microseconds per sample."""
-        return None if self.limits is None else result.problem.floor(self.limits)
+        """The floor of the result's workload in microseconds per sample, on the CPUs that the contestant had."""
+        return None if self.limits is None else result.problem.floor(self.limits, result.contestant.cpus)
+
+    def build_floor(self, result: Result) -> float | None:
+        """The same for code of the contestant's own instruction set; None for those of unknown or several."""
+        limits = self.build_limits.get(result.contestant.label)
+        return None if limits is None else result.problem.floor(limits, result.contestant.cpus)
 
     def workloads(self) -> dict[str, dict[str, Result]]:
         """Results by workload, then by the contestant's label."""
@@ -101,13 +112,48 @@ def verdict_table(report: Report) -> str:
     return table(heading, rows)
 
 
+def builds_table(report: Report) -> str:
+    """Every build of fnn: its share of the floor of its own instruction set."""
+    rows = []
+    for name, results in report.workloads().items():
+        cells = []
+        for label in report.build_limits:
+            result = results.get(label)
+            floor = report.build_floor(result) if result and result.status == "timed" else None
+            cells.append(percent(floor / result.best) if result and floor else "-")
+        rows.append([name, *cells])
+    return table(["workload", *report.build_limits], rows)
+
+
+def peaks_table(limits: dict[str, Limits]) -> str:
+    """Multiply-add peak of every build's instruction set, by threads."""
+    threads = sorted({count for one in limits.values() for count in one.peak_gflops})
+    rows = [[label, *(f"{one.peak_gflops[t]:.0f}" for t in threads)] for label, one in limits.items()]
+    return table(["multiply-add, GFLOP/s", *map(_threads, threads)], rows)
+
+
+def scaling_table(report: Report) -> str:
+    """Fnn on more and more CPUs: time, speed-up over the first line of the workload, share of the floor."""
+    rows, alone = [], {}
+    for result in report.scaling:
+        name, cpus = result.problem.name, result.contestant.cpus
+        if result.status != "timed":
+            rows.append([name, str(cpus), result.status, "-", "-"])
+            continue
+        alone.setdefault(name, result.best)
+        floor = report.floor(result)
+        share = percent(floor / result.best) if floor else "-"
+        rows.append([name, str(cpus), number(result.best), f"{alone[name] / result.best:.2f}x", share])
+    return table(["workload", "CPUs", "fnn", "speed-up", "of the floor"], rows)
+
+
 def notes(report: Report) -> list[str]:
     """What a reader of the tables must know: how the figures came about, who is missing, who was not timed and why."""
     lines = [
         report.setting,
         *noise(report.results),
         "Every side had trained a few batches from the same weights and agreed with fnn's NumPy backend within "
-        "float32's rounding before it was timed, in the process in which it was timed.",
+        "rounding before it was timed, in the process in which it was timed.",
         '"fnn" is the build that fnn chooses by itself on this CPU. "-": not offered, not installed or not compiled.',
     ]
     if report.limits is None:
@@ -127,7 +173,7 @@ def notes(report: Report) -> list[str]:
     lines += [f"Missing: {label}: {reason}." for label, reason in report.missing.items()]
     lines += [
         f"Not timed: {result.contestant.label} on {result.problem.name} {result.status}: {result.note}."
-        for result in report.results
+        for result in (*report.results, *report.scaling)
         if result.status != "timed"
     ]
     return lines
@@ -147,24 +193,28 @@ def noise(results: Sequence[Result]) -> list[str]:
 
 
 def markdown(report: Report) -> str:
-    """The whole report as one page."""
+    """The whole report of a race over the workloads as one page."""
+    parts = ["## Microseconds per training sample, best of the rounds", times_table(report)]
+    parts += ["## fnn's compiled backend against the rest", verdict_table(report)]
+    if report.build_limits:
+        parts += ["## Every build against the floor of its own instruction set", builds_table(report)]
+    if report.scaling:
+        parts += ["## fnn on more CPUs", scaling_table(report)]
+    parts += ["\n".join(f"- {line}" for line in notes(report))]
+    parts += ["## The same as the first table, median of the rounds", times_table(report, "median")]
+    return page(report, "Benchmarks", "run.py", parts)
+
+
+def page(report: Report, title: str, command: str, parts: Sequence[str]) -> str:
+    """A Markdown page of these parts, with the machine and its limits below them."""
     facts = {**report.machine, **{f"version of {label}": text for label, text in report.versions.items()}}
-    parts = [
-        "# Benchmarks",
-        "Written by `python benchmarks/run.py`; benchmarks/README.md says how to read it.",
-        "## Microseconds per training sample, best of the rounds",
-        times_table(report),
-        "## fnn's compiled backend against the rest",
-        verdict_table(report),
-        "\n".join(f"- {line}" for line in notes(report)),
-        "## The same as the first table, median of the rounds",
-        times_table(report, "median"),
-        "## The machine",
-        "\n".join(f"- {key}: {_plain(value)}" for key, value in facts.items()),
-    ]
+    head = [f"# {title}", f"Written by `python benchmarks/{command}`; benchmarks/README.md says how to read it."]
+    tail = ["## The machine", "\n".join(f"- {key}: {_plain(value)}" for key, value in facts.items())]
     if report.limits is not None:
-        parts += ["## What it can do at most, measured", limits_table(report.limits)]
-    return "\n\n".join(parts) + "\n"
+        tail += ["## What it can do at most, measured", limits_table(report.limits)]
+    if report.build_limits:
+        tail += ["The same peak in code of each build's instruction set:", peaks_table(report.build_limits)]
+    return "\n\n".join([*head, *parts, *tail]) + "\n"
 
 
 def limits_table(limits: Limits) -> str:
@@ -173,26 +223,27 @@ def limits_table(limits: Limits) -> str:
     rows = [["multiply-add, GFLOP/s", *(f"{limits.peak_gflops[t]:.0f}" for t in threads)]]
     for what, rates in (("read", limits.read_gbs), ("read and write", limits.update_gbs)):
         rows += [[f"{what} {_bytes(size)}, GB/s", *(f"{rates[t][size]:.0f}" for t in threads)] for size in rates[1]]
-    return table(["", *(f"{t} thread" if t == 1 else f"{t} threads" for t in threads)], rows)
+    return table(["", *map(_threads, threads)], rows)
 
 
 def records(report: Report) -> list[dict[str, object]]:
     """One record for every result, under the names in COLUMNS; None where there is no figure."""
     found = []
-    for result in report.results:
-        problem, floor = result.problem, report.floor(result)
-        timed = result.status == "timed"
+    for result in (*report.results, *report.scaling):
+        problem, floor, build_floor = result.problem, report.floor(result), report.build_floor(result)
+        best, median = (result.best, result.median) if result.status == "timed" else (None, None)
         values = (
             problem.name, "-".join(map(str, problem.sizes)), problem.batch, problem.samples, problem.zeros,
-            result.contestant.label, result.status, result.best if timed else None, result.median if timed else None,
-            len(result.seconds), result.epochs, floor, floor / result.best if timed and floor else None, result.note,
+            problem.dtype, result.contestant.label, result.contestant.cpus, result.status, best, median,
+            len(result.seconds), result.epochs, floor, floor / best if floor and best else None, build_floor,
+            build_floor / best if build_floor and best else None, result.note,
         )  # fmt: skip
         found.append(dict(zip(COLUMNS, values, strict=True)))
     return found
 
 
-def write(report: Report, folder: Path, name: str) -> list[Path]:
-    """Write `name`.csv, .json and .md into the folder and return their paths."""
+def write(report: Report, folder: Path, name: str, text: str) -> list[Path]:
+    """Write `name`.csv, .json, and .md with this text, into the folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{ending}" for ending in ("csv", "json", "md")]
     with paths[0].open("w", newline="", encoding="utf-8") as file:
@@ -202,12 +253,13 @@ def write(report: Report, folder: Path, name: str) -> list[Path]:
     description = {
         "machine": report.machine,
         "limits": asdict(report.limits) if report.limits else report.no_limits,
+        "limits of builds": {label: asdict(limits) for label, limits in report.build_limits.items()},
         "versions": report.versions,
         "missing": report.missing,
         "setting": report.setting,
     }
     paths[1].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    paths[2].write_text(markdown(report), encoding="utf-8")
+    paths[2].write_text(text, encoding="utf-8")
     return paths
 
 
@@ -243,6 +295,10 @@ def ratio(result: Result | None, other: Result | None) -> str:
 
 def _bytes(size: int) -> str:
     return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"
 
 
 def _plain(value: object) -> str:

@@ -1,6 +1,6 @@
 """The sides of a race: fnn on each of its backends, and other libraries, each in the best form that it offers.
 
-All train the same problem, in float32, by the same steps: ``W -= rate * gradient``, the loss being the squared error
+All train the same problem, in its dtype, by the same steps: ``W -= rate * gradient``, the loss being the squared error
 summed over the outputs and averaged over the batch, as fnn defines it.  Where a library defines it otherwise the rate
 makes up for it, and the class says how.  Nobody shuffles.  Every library uses the threads that it takes by itself.
 """
@@ -101,7 +101,7 @@ class Fnn(Rival):
         import fnn
 
         self._backend = backend
-        self._network = fnn.Network(list(problem.sizes), activation=hidden, output="identity", dtype="float32")
+        self._network = fnn.Network(list(problem.sizes), activation=hidden, output="identity", dtype=problem.dtype)
         self._data = problem.data()
         self._options: dict[str, Any] = {
             "batch_size": problem.batch,
@@ -194,7 +194,7 @@ class Torch(Rival):
         self._rate = rate * problem.sizes[-1]
         self._hidden = torch.nn.functional.relu if hidden == "relu" else torch.nn.Identity()
         shapes = [shape for fan_in, fan_out in problem.shapes for shape in ((fan_out, fan_in), (fan_out,))]
-        self._parameters = [torch.zeros(shape, requires_grad=True) for shape in shapes]
+        self._parameters = [torch.zeros(shape, dtype=x.dtype, requires_grad=True) for shape in shapes]
 
     def load(self, blocks: list[np.ndarray]) -> None:
         import torch
@@ -257,7 +257,9 @@ class TorchCompile(Torch):
         import torch
 
         super().__init__(problem, rate, hidden)
-        self._rate = torch.tensor(self._rate)  # a tensor, so that another rate needs no other code
+        self._rate = torch.tensor(
+            self._rate, dtype=self._parameters[0].dtype
+        )  # a tensor, so that another rate needs no other code
         for parameter in self._parameters:
             parameter.requires_grad_(False)
 
@@ -284,6 +286,7 @@ class Jax(Rival):
         import jax
         import jax.numpy as jnp
 
+        jax.config.update("jax_enable_x64", problem.dtype == "float64")
         x, y = problem.data()
         self._x = jnp.asarray(x.reshape(-1, problem.batch, problem.sizes[0]))
         self._y = jnp.asarray(y.reshape(-1, problem.batch, problem.sizes[-1]))
@@ -350,7 +353,7 @@ class Fann(Rival):
 
     @staticmethod
     def takes(problem: Problem) -> bool:
-        return problem.batch == 1
+        return problem.batch == 1 and problem.dtype == "float32"
 
     def __init__(self, problem: Problem, rate: float, hidden: str = "relu") -> None:
         self._sizes = problem.sizes
@@ -444,12 +447,15 @@ class Contestant:
     rival : type of Rival
     options : dict
         More arguments of the rival.
+    cpus : int, optional
+        The CPUs that its process may run on, all of this process's unless given: every library takes so many threads.
     """
 
     family: str
     label: str
     rival: type[Rival]
     options: dict[str, str] = field(default_factory=dict)
+    cpus: int | None = None
 
 
 PEERS = (
@@ -470,3 +476,9 @@ def contestants(families: Iterable[str]) -> list[Contestant]:
     own = [Contestant("fnn", f"fnn {name}", Fnn, {"backend": name}) for name in _need("fnn").available_backends()]
     chosen = set(families)
     return [contestant for contestant in (*own, *PEERS) if contestant.family in chosen]
+
+
+def chosen_contestants(families: Iterable[str]) -> list[Contestant]:
+    """The same with two of fnn's backends at most: the one that fnn chooses by itself, and NumPy's."""
+    kept = {_need("fnn").backend(), "numpy"}
+    return [c for c in contestants(families) if c.family != "fnn" or c.options["backend"] in kept]

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,19 +19,25 @@ import fnn
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # its files import each other as the command `python benchmarks/run.py` does
 
+import build  # noqa: E402
+import compare  # noqa: E402
+import counts  # noqa: E402
+import curves  # noqa: E402
 import machine  # noqa: E402
 import race  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
+import session  # noqa: E402
+import sweep  # noqa: E402
 from equivalence import disagreement  # noqa: E402
-from problems import CHECK_RATE, PROBLEMS  # noqa: E402
-from rivals import FAMILIES, PEERS, Contestant, Fnn, MissingError, contestants  # noqa: E402
+from problems import PROBLEMS, of_shape  # noqa: E402
+from rivals import FAMILIES, PEERS, Contestant, Fnn, MissingError, chosen_contestants, contestants  # noqa: E402
 
 HERE = partial(ThreadPoolExecutor, max_workers=1)  # instead of a process for every contestant
 LIMITS = machine.Limits(
     peak_gflops={1: 250.0, 2: 500.0},
-    read_gbs={1: {4096: 900.0, 16384: 482.0, 1 << 20: 100.0}, 2: {}},
-    update_gbs={1: {4096: 900.0, 16384: 241.0, 1 << 20: 80.0}, 2: {}},
+    read_gbs={n: {4096: n * 900.0, 16384: n * 482.0, 1 << 20: n * 100.0} for n in (1, 2)},
+    update_gbs={n: {4096: n * 900.0, 16384: n * 241.0, 1 << 20: n * 80.0} for n in (1, 2)},
 )
 
 
@@ -189,7 +198,9 @@ def test_agreement_admits_rounding_and_nothing_near_a_fault(name):
     small = PROBLEMS[name].quick().check()
     start = small.initial_blocks()
     reference = race.reference(PROBLEMS[name].quick(), "relu")
-    assert disagreement(small, start, reference, in_double(small, start, CHECK_RATE)) is None
+    assert (
+        disagreement(small, start, reference, in_double(small, start, race.check_rate(PROBLEMS[name].quick()))) is None
+    )
     for layer in range(len(start)):
         for what, rows in (("weights", slice(None, -1)), ("biases", slice(-1, None))):
             candidate = [block.copy() for block in reference]
@@ -228,7 +239,7 @@ def test_every_backend_and_every_installed_peer_agrees(name):
     for contestant in field:
         if contestant.label in present and contestant.rival.takes(problem):
             with (HERE if contestant.family == "fnn" else race.own_process)() as place:
-                trained = place.submit(race.trained_check, contestant, problem).result()
+                trained = place.submit(race.trained_check, contestant, problem, race.check_rate(problem)).result()
             reference = race.reference(problem, contestant.rival.checked_with)
             assert disagreement(small, small.initial_blocks(), reference, trained) is None, contestant.label
 
@@ -320,7 +331,7 @@ def test_with_no_side_left_there_is_no_race(capsys):
 
 
 def test_only_a_full_run_writes_into_results_unasked():
-    assert run.parse([]).output == run.RESULTS
+    assert run.parse([]).output == session.RESULTS
     for partial_run in (["--quick"], ["--workloads", "xor-online"], ["--rivals", "fnn"]):
         assert run.parse(partial_run).output is None
 
@@ -354,3 +365,419 @@ def test_ratios_name_wins_and_losses():
 )
 def test_numbers_show_three_figures(value, text):
     assert report.number(value) == text
+
+
+NUMPY = Contestant("fnn", "fnn numpy", Fnn, {"backend": "numpy"})
+COMPILED = Contestant("fnn", "fnn x86-64-v3", Fnn, {"backend": "x86-64-v3"})
+TORCH = next(peer for peer in PEERS if peer.family == "torch")
+
+
+def took(problem, contestant, *microseconds):
+    """A result by hand: rounds of one epoch."""
+    seconds = tuple(1e-6 * one * problem.samples for one in microseconds)
+    return race.Result(problem, contestant, "timed", seconds=seconds, epochs=1)
+
+
+def a_report(results, **more):
+    sides = tuple({result.contestant.label: replace(result.contestant, cpus=None) for result in results}.values())
+    versions = {side.label: side.family for side in sides}
+    return report.Report({"cores": 2}, LIMITS, "", sides, versions, {}, list(results), "By hand.", **more)
+
+
+def table_rows(text):
+    """Cells of the rows of a Markdown table."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+
+
+def test_floor_of_fewer_threads_and_of_float64_by_hand():
+    problem = PROBLEMS["fashion-b32"]
+    assert problem.floor(LIMITS, 1) == pytest.approx(409_088 / 250e9 * 1e6)
+    assert replace(problem, dtype="float64").floor(LIMITS) == pytest.approx(409_088 / 250e9 * 1e6)
+    online = replace(PROBLEMS["digits-online"], dtype="float64")
+    assert online.parameter_bytes == 2 * 9640  # more than 16 KiB, so the rate of 1 MiB counts
+    assert online.floor(LIMITS) == pytest.approx((19_280 / 100 + 2 * 19_280 / 80) / 1e3)
+
+
+def test_layers_on_one_line_and_epochs_of_a_shape():
+    assert PROBLEMS["wide-b256"].layers == "784-2048x2-10"
+    assert of_shape("small", (2, 2), 8).samples == 8 * 256
+    deep = of_shape("deep", [4] * 201, 16, "float64")
+    assert deep.samples == 16 * 4
+    assert {array.dtype for array in (*deep.data(), *deep.initial_blocks())} == {np.dtype("float64")}
+
+
+def test_threads_to_compare_are_powers_of_two_and_all_cores(monkeypatch):
+    for cores, expected in ((1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])):
+        monkeypatch.setattr(machine, "cores", lambda cores=cores: cores)
+        assert machine.thread_counts() == expected
+
+
+def test_a_restricted_contestant_runs_on_so_many_cpus():
+    if not machine.can_restrict():  # not on this system: nothing that needs it is offered
+        assert "cpus" not in curves.curves()
+        assert run.on_more_cpus([COMPILED]) == []
+        return
+    before, seen = os.sched_getaffinity(0), []
+
+    class Looking(Fnn):
+        def train(self, epochs):
+            seen.append(len(os.sched_getaffinity(0)))
+            super().train(epochs)
+
+    race.race(PROBLEMS["digits-b32"].quick(), [Contestant("fnn", "one CPU", Looking, cpus=1)], 1, 1e-9, HERE)
+    assert set(seen) == {1}
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(ValueError, match=f"cpus: expected 1 to {len(before)}, got 0"), machine.restricted(0):
+        pass
+
+
+def test_limits_of_a_build_take_its_options(monkeypatch):
+    commands = []
+
+    def output(command):
+        commands.append(command)
+        return f"peak {command[1] if len(command) > 1 else 0}.5\n"
+
+    monkeypatch.setattr(machine, "_output", output)
+    limits = machine.measure_limits(1, (), machine.BUILD_FLAGS["x86-64-v3"], [1, 2, 4])
+    assert "-march=x86-64-v3" in commands[0]
+    assert "-march=native" not in commands[0]
+    assert limits.peak_gflops == {1: 1.5, 2: 2.5, 4: 4.5}
+
+
+class WrongFromOneStart(Fnn):
+    def __init__(self, problem, rate, hidden="relu", backend="numpy"):
+        super().__init__(problem, rate * (2 if problem.start == 1 else 1), hidden, backend)
+
+
+def test_a_side_that_differs_from_one_start_only_is_timed():
+    (result,) = race.race(
+        PROBLEMS["digits-b32"].quick(), [Contestant("fnn", "unlucky", WrongFromOneStart)], 1, 1e-9, HERE
+    )
+    assert result.status == "timed"
+
+
+def test_check_rate_is_smaller_where_training_would_diverge():
+    assert race.check_rate(PROBLEMS["digits-b32"].quick()) == race.CHECK_RATE
+    steep = of_shape("steep", (484, *[781] * 3, 2686), 1)
+    rate = race.check_rate(steep)
+    assert rate < race.CHECK_RATE / 10
+    small = steep.check()
+    reference = race.reference(steep, "relu")
+    assert (
+        disagreement(small, small.initial_blocks(), reference, in_double(small, small.initial_blocks(), rate)) is None
+    )
+
+
+def test_float64_is_checked_to_its_own_rounding():
+    problem = replace(PROBLEMS["digits-b32"].quick(), dtype="float64")
+    small, start = problem.check(), problem.initial_blocks()
+    reference = race.reference(problem, "relu")
+    assert disagreement(small, start, reference, in_double(small, start, race.check_rate(problem))) is None
+    in_single = [block.astype(np.float32).astype(np.float64) for block in reference]
+    assert disagreement(small, start, reference, in_single) is not None
+
+
+def test_builds_and_scaling_by_hand():
+    problem = PROBLEMS["fashion-b32"]
+    floor = 409_088 / 500e3  # microseconds on two cores
+    half = replace(LIMITS, peak_gflops={1: 125.0, 2: 250.0})
+    scaling = [took(problem, replace(COMPILED, label=f"on {n}", cpus=n), 4 * floor / n) for n in (1, 2)]
+    failed = replace(scaling[0], contestant=replace(COMPILED, cpus=2), status="failed", note="no room")
+    whole = a_report(
+        [took(problem, COMPILED, 4 * floor), took(problem, NUMPY, 9.0)],
+        build_limits={COMPILED.label: half}, scaling=[*scaling, failed],
+    )  # fmt: skip
+    assert table_rows(report.builds_table(whole)) == [["fashion-b32", "50 %"]]
+    assert table_rows(report.peaks_table(whole.build_limits)) == [["fnn x86-64-v3", "125", "250"]]
+    times = [report.number(4 * floor), report.number(2 * floor)]
+    assert table_rows(report.scaling_table(whole)) == [
+        ["fashion-b32", "1", times[0], "1.00x", "50 %"],
+        ["fashion-b32", "2", times[1], "2.00x", "50 %"],
+        ["fashion-b32", "2", "failed", "-", "-"],
+    ]
+    text = report.markdown(whole)
+    assert report.builds_table(whole) in text
+    assert report.scaling_table(whole) in text
+    assert "Not timed: fnn x86-64-v3 on fashion-b32 failed: no room." in text
+    records = report.records(whole)
+    assert [record["cpus"] for record in records] == [None, None, 1, 2, 2]
+    assert records[0]["build_floor_us"] == pytest.approx(2 * floor)
+    assert records[0]["share_of_build_floor"] == pytest.approx(0.5)
+    assert records[1]["build_floor_us"] is None
+
+
+def test_scaling_takes_the_best_compiled_backend(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    baseline = Contestant("fnn", "fnn baseline", Fnn, {"backend": "baseline"})
+    found = run.on_more_cpus([COMPILED, baseline, NUMPY, TORCH])
+    assert [(c.label, c.cpus, c.options) for c in found] == [
+        (f"fnn x86-64-v3 on {n} CPUs", n, COMPILED.options) for n in (1, 2, 4)
+    ]
+    assert run.on_more_cpus([NUMPY, TORCH]) == []
+
+
+def test_curves_and_sweep_race_the_chosen_backend_and_numpy():
+    found = [contestant.label for contestant in chosen_contestants(("fnn", "torch"))]
+    assert found == [*dict.fromkeys((f"fnn {fnn.backend()}", "fnn numpy")), "PyTorch"]
+
+
+def test_a_curve_is_raced_written_and_drawn(tmp_path, monkeypatch, capsys):
+    tiny = curves.Curve(
+        "width", "w-2 network, online", "width w", {w: of_shape(f"width {w}", (w, 2), 1) for w in (2, 4)}
+    )
+    cpus = curves.Curve("cpus", "8-2 network", "CPUs", {1: of_shape("cpus 1", (8, 2), 8)}, over_cpus=True)
+    monkeypatch.setattr(curves, "curves", lambda: {"width": tiny, "cpus": cpus})
+    monkeypatch.setattr(session, "measured_limits", lambda quick, threads: (LIMITS, ""))
+    assert curves.main(["--quick", "--rounds", "1", "--output", str(tmp_path)], lambda families: [NUMPY], HERE) == 0
+    stem = f"{machine.slug(machine.describe())}-curves"
+    output = capsys.readouterr().out
+    page = (tmp_path / f"{stem}.md").read_text(encoding="utf-8")
+    rows = read_csv(tmp_path / f"{stem}.csv")
+    assert [(row["workload"], row["cpus"]) for row in rows] == [("width 2", ""), ("width 4", ""), ("cpus 1", "1")]
+    for name, curve in (("width", tiny), ("cpus", cpus)):
+        drawn = (tmp_path / f"{stem}-{name}.svg").read_text(encoding="utf-8")
+        for text in (curve.axis, curve.title, "microseconds per training sample", "share of the floor", "fnn numpy"):
+            assert text in drawn
+        assert f"({stem}-{name}.svg)" in page
+    for row in rows:
+        assert report.number(float(row["best_us"])) in output
+        assert report.number(float(row["best_us"])) in page
+
+
+def test_points_of_a_curve_are_numbers_times_and_shares():
+    curve = curves.Curve(
+        "cpus", "", "CPUs", {n: replace(PROBLEMS["fashion-b32"], name=f"cpus {n}") for n in (1, 2)}, True
+    )
+    own = [took(curve.points[n], replace(COMPILED, cpus=n), 8.0 / n) for n in (1, 2)]
+    whole = a_report([*own, replace(own[0], contestant=TORCH, status="failed")])
+    floor = 409_088 / 250e3
+    (points,) = curves.series(curve, whole).values()
+    assert points == [(1, 8.0, pytest.approx(floor / 8)), (2, 4.0, pytest.approx(floor / 8))]
+
+
+def test_curves_are_what_they_say():
+    found = curves.curves()
+    assert {"width", "width-online", "depth", "batch"} <= set(found)
+    for number, problem in found["depth"].points.items():
+        assert len(problem.shapes) == number
+    for number, problem in found["batch"].points.items():
+        assert problem.batch == number
+    for name in ("width", "width-online"):
+        assert all(problem.sizes == (number,) * 3 for number, problem in found[name].points.items())
+    assert list(curves.thinned(found["width"].points)) == [4, 128, 2048]
+
+
+def test_without_matplotlib_curves_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit, match=r"pip install '\.\[bench\]'"):
+        curves.parse([])
+    assert curves.parse(["--quick"]).output is None
+
+
+def test_shapes_are_many_bounded_and_the_same():
+    found = sweep.shapes()
+    assert found == sweep.shapes()
+    assert len(found) >= 60
+    assert len({problem.name for problem in found}) == len(found)
+    for problem in found:
+        assert 1 <= min(problem.sizes) <= max(problem.sizes) <= 4096
+        assert 1 <= problem.batch <= 1024
+        assert 1 <= len(problem.shapes) <= 200
+        assert problem.batch * problem.operations <= 1e9
+        assert problem.parameters <= 20e6
+    assert {problem.batch == 1 for problem in found if problem.dtype == "float64"} == {True, False}
+    assert {problem.batch == 1 for problem in found if problem.dtype == "float32"} == {True, False}
+    assert max(len(problem.shapes) for problem in found) > 100
+    assert max(max(problem.sizes) for problem in found) > 3000
+
+
+@pytest.mark.parametrize(("others", "status"), [((30.0, 20.0), 0), ((30.0, 9.0), 1)])
+def test_a_sweep_lists_losses_and_ends_with_their_status(others, status, monkeypatch, capsys):
+    monkeypatch.setattr(session, "measured_limits", lambda quick: (LIMITS, ""))
+    times = iter((others, (11.0, 50.0)))
+
+    def raced(problem, sides, rounds, seconds, place):
+        return [took(problem, side, time) for side, time in zip(sides, (10.0, *next(times)), strict=True)]
+
+    monkeypatch.setattr(sweep, "race", raced)
+    sides = [replace(COMPILED, label="fnn best"), NUMPY, replace(NUMPY, family="torch", label="PyTorch")]
+    assert sweep.main(["--only", "1..2"], lambda families: sides, HERE) == status
+    output = capsys.readouterr().out
+    rows = table_rows("\n".join(line for line in output.splitlines() if line.startswith("|")))
+    first, second = ("01", "3.00", f"{others[1] / 10:.2f}"), ("02", "1.10", "5.00")
+    assert [(row[0], row[5], row[6]) for row in rows] == ([first, second] if status else [second, first])
+    assert f"fnn is slower than another side on {status} of 2 shapes." in output
+    assert ("1.11x SLOWER than PyTorch" in output) == bool(status)
+
+
+def test_a_sweep_in_which_fnn_disagrees_fails(monkeypatch, capsys):
+    monkeypatch.setattr(session, "measured_limits", lambda quick: (None, "not here"))
+    monkeypatch.setattr(report, "NUMPY", "another")
+    sides = [Contestant("fnn", "fnn wrong", TwiceTheRate), replace(NUMPY, family="torch", label="PyTorch")]
+    assert sweep.main(["--only", "3", "--quick", "--rounds", "1"], lambda families: sides, HERE) == 1
+    assert " disagrees |" in capsys.readouterr().out
+
+
+def test_parts_of_a_sweep():
+    assert sweep.parse([]).output == session.RESULTS
+    assert sweep.parse([]).only == slice(0, sweep.COUNT)
+    assert sweep.parse(["--only", "2..4"]).only == slice(1, 4)
+    assert sweep.parse(["--only", "7"]).only == slice(6, 7)
+    assert sweep.parse(["--only", "7"]).output is sweep.parse(["--quick"]).output is None
+    for wrong in ("0", "4..2", f"1..{sweep.COUNT + 1}", "x"):
+        with pytest.raises(SystemExit):
+            sweep.parse(["--only", wrong])
+
+
+def counting(per_sample):
+    """A stand-in for valgrind: a start that costs a million, and so much a sample."""
+    return lambda name, build, epochs: 1_000_000 + epochs * counts.COUNTED[name].samples * per_sample[build]
+
+
+def test_counts_are_written_and_checked(tmp_path, capsys):
+    page = tmp_path / "counts.md"
+    assert counts.main(["--check"], counting({"x86-64-v3": 100, "baseline": 300}), page) == 2
+    assert counts.main(["--workloads", "xor-online"], counting({"x86-64-v3": 100, "baseline": 300}), page) == 0
+    assert not page.exists()
+    assert counts.main([], counting({"x86-64-v3": 100, "baseline": 300}), page) == 0
+    assert counts.read(page) == {(n, b): c for n in counts.COUNTED for b, c in (("x86-64-v3", 100), ("baseline", 300))}
+    before = page.read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert counts.main(["--check"], counting({"x86-64-v3": 80, "baseline": 301}), page) == 0
+    rows = table_rows(capsys.readouterr().out)
+    assert rows[:2] == [
+        ["xor-online", "x86-64-v3", "100.0", "80.0", "-20.00 %"],
+        ["xor-online", "baseline", "300.0", "301.0", "+0.33 %"],
+    ]
+    assert counts.main(["--check"], counting({"x86-64-v3": 102, "baseline": 300}), page) == 1
+    assert "+2.00 % GREW" in capsys.readouterr().out
+    assert page.read_text(encoding="utf-8") == before
+
+
+def test_instructions_are_what_valgrind_prints(tmp_path, monkeypatch):
+    program = tmp_path / "valgrind"
+    program.write_text('#!/bin/sh\necho "==1== I   refs:      1,234,567" >&2\n[ $PYTHONHASHSEED = 0 ]\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert counts.instructions("xor-online", "baseline", 2) == 1_234_567
+    program.write_text("#!/bin/sh\necho no >&2\n")
+    with pytest.raises(counts.CountError, match="printed no 'I refs'"):
+        counts.instructions("xor-online", "baseline", 2)
+    program.write_text("#!/bin/sh\necho unhandled instruction >&2\nexit 3\n")
+    with pytest.raises(counts.CountError, match="status 3:\nunhandled instruction"):
+        counts.instructions("xor-online", "baseline", 2)
+    program.unlink()
+    with pytest.raises(counts.CountError, match="there is no valgrind"):
+        counts.instructions("xor-online", "baseline", 2)
+
+
+@pytest.mark.parametrize("name", counts.COUNTED)
+def test_what_is_counted_trains(name, monkeypatch):
+    trained = []
+    monkeypatch.setattr(fnn.Network, "fit", lambda self, *data, **options: trained.append(options["epochs"]))
+    counts.train(name, "numpy", 3)
+    assert trained == [3]
+
+
+def test_two_commits_are_compared(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    source = Path(fnn.__file__).parents[1]
+    asked = []
+
+    def install(revision, folder):
+        asked.append(revision)
+        return source
+
+    command = ["before", "--quick", "--workloads", "xor-online", "digits-b32", "--backend", "numpy", "--rounds", "2"]
+    assert compare.main(command, install, HERE) == 0
+    assert asked == ["before", None]
+    output = capsys.readouterr().out
+    assert "A: before; B: working tree." in output
+    rows = table_rows("\n".join(line for line in output.splitlines() if line.startswith("|")))
+    assert [row[0] for row in rows] == ["xor-online", "digits-b32"]
+    assert all(float(row[3]) > 0 for row in rows)
+
+
+def test_fnn_from_elsewhere_than_the_built_folder_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    command = ["a", "b", "--quick", "--workloads", "xor-online"]
+    assert compare.main(command, lambda revision, folder: tmp_path, HERE) == 1
+    assert "Not timed: A on xor-online failed: ImportError: expected fnn from" in capsys.readouterr().out
+
+
+def test_a_commit_that_does_not_build_ends_the_comparison(capsys):
+    def install(revision, folder):
+        raise build.BuildError(f"no such commit: {revision}")
+
+    assert compare.main(["nowhere"], install, HERE) == 2
+    assert "no such commit: nowhere" in capsys.readouterr().err
+
+
+def test_ratios_are_taken_round_by_round():
+    problem = PROBLEMS["digits-b32"]
+    a = took(problem, replace(COMPILED, label="A"), 2.0, 4.0, 6.0, 8.0, 10.0)
+    b = replace(took(problem, replace(COMPILED, label="B"), 4.0, 4.0, 4.0, 4.0, 4.0), epochs=2)
+    assert compare.ratios(a, b) == pytest.approx((2.0, 3.0, 4.0))
+    assert compare.ratios(took(problem, COMPILED, 3.0), took(problem, NUMPY, 2.0)) == pytest.approx((1.5,) * 3)
+    failed = replace(b, status="failed")
+    rows = table_rows(compare.table([(a, b), (a, failed)]))
+    assert rows[0][1:] == ["2.00", "2.00", "3.000", "2.000 to 4.000"]
+    assert rows[1][1:] == ["2.00", "failed", "-", "-"]
+
+
+def test_sources_are_those_of_the_commit_or_of_the_working_tree(tmp_path):
+    root = tmp_path / "root"
+
+    def git(*words):
+        names = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", "-C", str(root), *names, *words], check=True, capture_output=True)
+
+    (root / "src").mkdir(parents=True)
+    for name, text in ((".gitignore", "*.so\n"), ("src/kept.py", "old"), ("gone.py", "old")):
+        (root / name).write_text(text)
+    git("init")
+    git("add", "-A")
+    git("commit", "-m", "first")
+    (root / "src" / "kept.py").write_text("new")
+    (root / "gone.py").unlink()
+    for name in ("added.py", "built.so"):
+        (root / name).write_text("new")
+
+    def taken(revision):
+        folder = build.take_sources(revision, tmp_path / f"from {revision}", root)
+        return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+    assert taken("HEAD") == {".gitignore": "*.so\n", "src/kept.py": "old", "gone.py": "old"}
+    assert taken(None) == {".gitignore": "*.so\n", "src/kept.py": "new", "added.py": "new"}
+    with pytest.raises(build.BuildError, match="ended with status 128"):
+        taken("nowhere")
+
+
+def stand_in_wheel(folder, kilobytes):
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "fnn-1-any.whl", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("fnn/_fast.so", np.random.default_rng(0).bytes(1000 * kilobytes))
+        file.writestr("fnn/__init__.py", "x" * 500_000)
+    return folder / "fnn-1-any.whl"
+
+
+@pytest.mark.parametrize(("kilobytes", "most_seconds", "status"), [(20, 180, 0), (4100, 180, 1), (20, -1, 1)])
+def test_a_wheel_beyond_its_bounds_fails(kilobytes, most_seconds, status, monkeypatch, capsys):
+    monkeypatch.setattr(build, "take_sources", lambda revision, folder: folder)
+    monkeypatch.setattr(build, "build_wheel", lambda sources, folder: stand_in_wheel(folder, kilobytes))
+    monkeypatch.setattr(build, "MOST_SECONDS", most_seconds)
+    assert build.main([]) == status
+    output = capsys.readouterr().out
+    (library, others) = table_rows("\n".join(line for line in output.splitlines() if line.startswith("|")))
+    assert library[:2] == ["fnn/_fast.so", f"{kilobytes / 1000:.3f}"]
+    assert others[:2] == ["all other files", "0.500"]
+    assert ("TOO LARGE: a wheel of 4.10 MB" in output) == (kilobytes > 4000)
+    assert ("TOO SLOW: built in" in output) == (most_seconds < 0)
+
+
+def test_sources_that_do_not_build_say_why(monkeypatch, capsys, tmp_path):
+    (tmp_path / "setup.py").write_text("raise SystemExit('nothing here compiles')")
+    monkeypatch.setattr(build, "take_sources", lambda revision, folder: tmp_path)
+    assert build.main([]) == 2
+    assert "nothing here compiles" in capsys.readouterr().err
