@@ -9,7 +9,7 @@ Letters: B rows of a batch, I fan-in, O fan-out, L layers, P parameters, N rows 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -108,7 +108,7 @@ class Judged(NamedTuple):
     losses: np.ndarray  # (B,)
     deltas: list[np.ndarray]  # [g_1, ..., g_L], each (B, O)
     gradient: np.ndarray  # (P,)
-    velocity: np.ndarray  # (P,), after the update
+    state: np.ndarray  # after the update: velocity (P,), or Adam's moments (2 P,)
     parameters: np.ndarray  # (P,), after the update
 
 
@@ -170,10 +170,9 @@ class ByOracle:
                 [np.array(layer) for layer in step.layers],
                 np.array(step.losses),
                 [np.array(delta) for delta in step.deltas],
-                *(
-                    np.concatenate([block_of(layer).ravel() for layer in layers])
-                    for layers in (step.gradient, step.velocity, step.network)
-                ),
+                flat_of(step.gradient),
+                np.concatenate([flat_of(state) for state in zip(*step.states, strict=True)]),
+                flat_of(step.network),
             )
 
 
@@ -199,16 +198,16 @@ class ByTwin:
     @staticmethod
     def train(case: Case, order: np.ndarray, rule: Rule, batch_size: int, mean: bool) -> Iterator[Judged]:
         layout, flat = case.layout, case.parameters
-        velocity = np.zeros_like(flat)
-        for rows in batches(order, batch_size):
+        state = np.zeros(len(flat) * (2 if rule.adam else 1))
+        for update, rows in enumerate(batches(order, batch_size), start=1):
             scale = 1 / len(rows) if mean else 1.0
             layers = twin.forward(layout, flat, case.x[rows])
             losses, g = twin.output_delta(layers[-1], case.y[rows], case.loss, layout.activations[-1], scale)
             deltas = twin.backward(layout, flat, layers, g)
             slope = twin.gradient(layout, layers, deltas, np.empty_like(flat))
-            velocity = velocity.copy()
-            flat = twin.saturated_update(flat, velocity, slope.copy(), rule)
-            yield Judged(rows, scale, layers, losses, deltas, slope, velocity, flat)
+            state = state.copy()
+            flat = twin.saturated_update(flat, state, slope.copy(), rule.at(update))
+            yield Judged(rows, scale, layers, losses, deltas, slope, state, flat)
 
 
 Judge = type[ByOracle] | type[ByTwin]
@@ -223,6 +222,11 @@ def batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
 def block_of(layer: oracle.Layer) -> np.ndarray:
     """Return the oracle's layer, or its gradient or velocity, as a block (I + 1, O)."""
     return np.array([*layer.weights, layer.biases])
+
+
+def flat_of(layers: Iterable[oracle.Layer]) -> np.ndarray:
+    """Return layers, or what is shaped like them, as a flat vector (P,)."""
+    return np.concatenate([block_of(layer).ravel() for layer in layers])
 
 
 # ---- The golden runs -----------------------------------------------------------------------------
@@ -396,22 +400,27 @@ def check_gradient(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> 
 def check_saturated_update(kernels: ModuleType, size: int, dtype: str, rule: Rule, seed: int = 0) -> None:
     """Eq. 8 and 9 for `size` parameters, some of which the limit stops."""
     rng = np.random.default_rng(seed)
-    w, v, slope = rng.normal(size=(3, size)).astype(dtype)
-    v = v if rule.momentum else v[:0]
-    old_w, old_v, old_slope = (array.astype(np.float64) for array in (w, v, slope))
-    got = kernels.saturated_update(w, v, slope, rule)
+    w, slope, *states = rng.normal(size=(4, size)).astype(dtype)
+    state = np.concatenate([states[0], states[1] ** 2])[: rule.states * size]
+    old_w, old_state, old_slope = (array.astype(np.float64) for array in (w, state, slope))
+    got = kernels.saturated_update(w, state, slope, rule.at(3))
     assert np.shares_memory(got, slope), "expected the new parameters in the gradient's memory"
     agree(w, old_w, np.zeros(1), "the old parameters")
     rule = rule._replace(saturation=float(np.dtype(dtype).type(rule.saturation)))
-    old_v = old_v if rule.momentum else np.zeros(size)
-    after, velocity = oracle.moved(
-        *(oracle.Layer([], array.tolist()) for array in (old_w, old_v, old_slope)), oracle.Rule(*rule)
+    old_state = old_state if rule.states else np.zeros(size)
+    after, after_states = oracle.moved(
+        oracle.Layer([], old_w.tolist()),
+        [oracle.Layer([], part.tolist()) for part in old_state.reshape(-1, size)],
+        oracle.Layer([], old_slope.tolist()),
+        oracle.Rule(*rule),
+        3,
     )
-    zero = np.zeros(size)
-    dw, dv = bounds.update((old_w, zero), (old_v, zero), (old_slope, zero), rule, Precision.of(np.dtype(dtype)))
+    zero, exact = np.zeros(size), (old_state, np.zeros_like(old_state))
+    dw, dstate = bounds.update((old_w, zero), exact, (old_slope, zero), rule.at(3), Precision.of(np.dtype(dtype)))
     agree(got, np.array(after.biases), dw, f"parameters after {rule}")
-    if rule.momentum:
-        agree(v, np.array(velocity.biases), dv, f"velocity after {rule}")
+    if rule.states:
+        want = np.concatenate([part.biases for part in after_states])
+        agree(state, want, dstate, f"state after {rule}")
 
 
 def check_workspace(kernels: ModuleType, case: Case, saturation: float, batch_size: int = 1) -> None:
@@ -472,7 +481,7 @@ def check_train_epoch(
 
     `by_columns` says whether the threads share each layer's neurons or the batch's rows; None leaves it to the kernels.
     """
-    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.momentum > 0, threads)
+    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads)
     work.threads = threads  # also where there is too little work to share
     if by_columns is not None:
         work.by_columns = [by_columns] * case.layout.n_layers
@@ -484,12 +493,14 @@ def check_train_epoch(
     rule = rule._replace(saturation=float(got.dtype.type(rule.saturation)))
     judged = case.in_double()
     start = np.array([oracle.saturated(weight, rule.saturation) for weight in judged.parameters.tolist()])
-    flat, velocity = (start, np.zeros_like(start)), (np.zeros_like(start), np.zeros_like(start))
+    zero = np.zeros(len(start) * max(1, rule.states))
+    flat, state = (start, np.zeros_like(start)), (zero, zero)
     total, dtotal = 0.0, 0.0
-    for step in judge.train(replace(judged, parameters=start), order, rule, batch_size, mean):
+    steps = judge.train(replace(judged, parameters=start), order, rule, batch_size, mean)
+    for update, step in enumerate(steps, start=1):
         dlosses, dslope = sweep_bounds(judged, step, flat, case.precision)
-        dflat, dvelocity = bounds.update(flat, velocity, (step.gradient, dslope), rule, case.precision)
-        flat, velocity = (step.parameters, dflat), (step.velocity, dvelocity)
+        dflat, dstate = bounds.update(flat, state, (step.gradient, dslope), rule.at(update), case.precision)
+        flat, state = (step.parameters, dflat), (step.state, dstate)
         total += float(step.losses.sum())
         dtotal += total_bound(step.losses, dlosses)
     what = f"{case.layout.sizes} after {len(order)} rows in batches of {batch_size}, {rule}"

@@ -175,7 +175,10 @@ def gradient(
 
 
 def update(flat: Bounded, velocity: Bounded, slope: Bounded, rule: Rule, p: Precision) -> tuple[np.ndarray, np.ndarray]:
-    """Eq. 20: of the new parameters and of the new velocity, from the old ones and the gradient, each (P,)."""
+    """Eq. 20: of the new parameters (P,) and of the new velocity (P,), from the old ones and the gradient; with Adam of
+    both moments (2 P,), and the rule is that of the update."""
+    if rule.adam:
+        return adam_update(flat, velocity, slope, rule, p)
     (w, dw), (v, dv), (g, dg) = flat, velocity, slope
     kept, most = rule.momentum * v, rule.rate * (np.abs(g) + dg)
     dvelocity = (
@@ -186,9 +189,38 @@ def update(flat: Bounded, velocity: Bounded, slope: Bounded, rule: Rule, p: Prec
         again = rule.momentum * (np.abs(step) + dvelocity)
         dstep = rule.momentum * dvelocity + rule.rate * dg + p.gamma(3) * (again + most) + 2 * p.eta
         step = rule.momentum * step - rule.rate * g
-    moved = w + step
+    return stepped((w, dw), (step, dstep), rule, p), dvelocity
+
+
+def stepped(flat: Bounded, step: Bounded, rule: Rule, p: Precision) -> np.ndarray:
+    """The last line of eq. 20: what saturation leaves of the error of W + step."""
+    (w, dw), (step_, dstep) = flat, step
+    moved = w + step_
     error = dw + dstep + p.gamma(1) * (np.abs(moved) + dw + dstep)
     low, value, high = (
         np.clip(end, -rule.saturation, rule.saturation) for end in (moved - error, moved, moved + error)
     )
-    return np.maximum(high - value, value - low), dvelocity
+    return np.maximum(high - value, value - low)
+
+
+def adam_update(
+    flat: Bounded, moments: Bounded, slope: Bounded, rule: Rule, p: Precision
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eq. 20 for Adam, moment by moment, then the root and the quotient."""
+    (m, v), (dm, dv), (g, dg) = moments[0].reshape(2, -1), moments[1].reshape(2, -1), slope
+    new_1, new_2 = 1 - rule.momentum, 1 - rule.beta_2
+    most, most_square = np.abs(g) + dg, (np.abs(g) + dg) ** 2
+    mean, square = rule.momentum * m + new_1 * g, rule.beta_2 * v + new_2 * g**2
+    dmean = rule.momentum * dm + new_1 * dg + p.gamma(3) * (rule.momentum * (np.abs(m) + dm) + new_1 * most) + 2 * p.eta
+    dsquare = rule.beta_2 * dv + new_2 * (most_square - g**2)
+    dsquare += p.gamma(4) * (rule.beta_2 * (v + dv) + new_2 * most_square) + 3 * p.eta
+    root, least = np.sqrt(square), np.sqrt(np.maximum(square - dsquare, 0))
+    droot = np.maximum(np.sqrt(square + dsquare) - root, root - least) + p.gamma(1) * np.sqrt(square + dsquare)
+    below, dbelow = root + rule.epsilon, droot + p.gamma(2) * (root + droot + rule.epsilon)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        smallest = np.where(below > dbelow, below - dbelow, 0)
+        above = rule.rate * np.abs(mean)
+        dabove = rule.rate * dmean + p.gamma(2) * rule.rate * (np.abs(mean) + dmean) + p.eta
+        dstep = dabove / smallest + above * dbelow / (below * smallest) + p.gamma(1) * (above + dabove) / smallest
+    step = -rule.rate * mean / below
+    return stepped(flat, (step, dstep + p.eta), rule, p), np.concatenate([dmean, dsquare])

@@ -16,7 +16,7 @@ Matrix = list[Row]
 
 
 class Layer(NamedTuple):
-    """One dense layer, and anything shaped like its parameters: a gradient, a velocity."""
+    """One dense layer, and anything shaped like its parameters: a gradient, a velocity, a moment."""
 
     weights: Matrix  # (I, O)
     biases: Row  # (O,)
@@ -31,6 +31,9 @@ class Rule(NamedTuple):
     momentum: float = 0.0
     nesterov: bool = False
     saturation: float = math.inf
+    adam: bool = False
+    beta_2: float = 0.0
+    epsilon: float = 0.0
 
 
 class Step(NamedTuple):
@@ -40,7 +43,7 @@ class Step(NamedTuple):
     losses: Row  # (B,), before the update
     deltas: list[Matrix]  # [g_1, ..., g_L], each (B, O)
     gradient: list[Layer]
-    velocity: list[Layer]  # after the update
+    states: list[list[Layer]]  # of every layer, after the update: its velocity, or Adam's two moments
     network: list[Layer]  # after the update
 
 
@@ -146,8 +149,32 @@ def layer_gradient(inputs: Matrix, deltas: Matrix) -> Layer:
     return Layer(weights, biases)
 
 
-def moved(layer: Layer, velocity: Layer, gradient: Layer, rule: Rule) -> tuple[Layer, Layer]:
-    """Eq. 8 and 9 for one layer: its new parameters and their new velocity."""
+def adam_moved(
+    layer: Layer, states: list[Layer], gradient: Layer, rule: Rule, update: int
+) -> tuple[Layer, list[Layer]]:
+    """Eq. 8 and 9 for one layer, Adam, at an update counted from 1: new parameters and new moments."""
+    rows: list[list[Row]] = [[], [], []]
+    for numbers, means, squares, slopes in zip(
+        *([*part.weights, part.biases] for part in (layer, *states, gradient)), strict=True
+    ):
+        for row in rows:
+            row.append([])
+        for w, m, v, g in zip(numbers, means, squares, slopes, strict=True):
+            m_new = rule.momentum * m + (1 - rule.momentum) * g
+            v_new = rule.beta_2 * v + (1 - rule.beta_2) * g**2
+            correction = math.sqrt(1 - rule.beta_2**update) / (1 - rule.momentum**update)
+            step = -rule.rate * correction * m_new / (math.sqrt(v_new) + rule.epsilon)
+            for row, number in zip(rows, (saturated(w + step, rule.saturation), m_new, v_new), strict=True):
+                row[-1].append(number)
+    after, mean, square = rows
+    return layer._replace(weights=after[:-1], biases=after[-1]), [Layer(s[:-1], s[-1]) for s in (mean, square)]
+
+
+def moved(layer: Layer, states: list[Layer], gradient: Layer, rule: Rule, update: int = 1) -> tuple[Layer, list[Layer]]:
+    """Eq. 8 and 9 for one layer: its new parameters, and its new velocity or moments."""
+    if rule.adam:
+        return adam_moved(layer, states, gradient, rule, update)
+    (velocity,) = states
     rows, velocities = [], []
     for numbers, speeds, slopes in zip(
         [*layer.weights, layer.biases],
@@ -160,7 +187,7 @@ def moved(layer: Layer, velocity: Layer, gradient: Layer, rule: Rule) -> tuple[L
         if rule.nesterov:
             steps = [rule.momentum * v - rule.rate * g for v, g in zip(velocities[-1], slopes, strict=True)]
         rows.append([saturated(w + step, rule.saturation) for w, step in zip(numbers, steps, strict=True)])
-    return layer._replace(weights=rows[:-1], biases=rows[-1]), Layer(velocities[:-1], velocities[-1])
+    return layer._replace(weights=rows[:-1], biases=rows[-1]), [Layer(velocities[:-1], velocities[-1])]
 
 
 def saturated(weight: float, limit: float) -> float:
@@ -192,8 +219,7 @@ def sweep(network: Sequence[Layer], x: Matrix, y: Sequence[Row | int], loss: str
     layers_by_depth = [list(column) for column in zip(*layers, strict=True)]
     deltas_by_depth = [list(column) for column in zip(*deltas, strict=True)]
     gradient = [layer_gradient(u, g) for u, g in zip(layers_by_depth[:-1], deltas_by_depth, strict=True)]
-    still = [zeros_like(layer) for layer in network]
-    return Step(layers_by_depth, losses, deltas_by_depth, gradient, still, list(network))
+    return Step(layers_by_depth, losses, deltas_by_depth, gradient, [], list(network))
 
 
 def train(
@@ -207,11 +233,11 @@ def train(
     mean: bool,
 ) -> Iterator[Step]:
     """Eq. 1 to 9, batch after batch of the rows in `order`; with batch_size 1 the article's online training."""
-    velocities = [zeros_like(layer) for layer in network]
-    for start in range(0, len(order), batch_size):
+    states = [[zeros_like(layer) for _ in range(2 if rule.adam else 1)] for layer in network]
+    for update, start in enumerate(range(0, len(order), batch_size), start=1):
         rows = order[start : start + batch_size]
         now = sweep(network, [x[row] for row in rows], [y[row] for row in rows], loss, 1 / len(rows) if mean else 1.0)
-        after = [moved(*parts, rule) for parts in zip(network, velocities, now.gradient, strict=True)]
+        after = [moved(*parts, rule, update) for parts in zip(network, states, now.gradient, strict=True)]
         network = [layer for layer, _ in after]
-        velocities = [velocity for _, velocity in after]
-        yield now._replace(velocity=velocities, network=network)
+        states = [state for _, state in after]
+        yield now._replace(states=states, network=network)

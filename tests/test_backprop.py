@@ -27,6 +27,10 @@ RULES = {
     "saturated": Rule(0.02, 0.0, False, 0.1),
     "momentum": Rule(0.01, 0.9, False, np.inf),
     "nesterov": Rule(0.01, 0.9, True, 0.1),
+    "adam": Rule(
+        0.01, 0.9, False, np.inf, True, 0.99, 0.1
+    ),  # a small epsilon would magnify what rounding makes of zero
+    "saturated adam": Rule(0.05, 0.5, False, 0.1, True, 0.9, 0.1),
 }
 # 1, 2, primes, and every size around a multiple of a vector or a tile.
 EDGES = sorted(
@@ -255,6 +259,20 @@ def test_saturated_update(backend, size, dtype, momentum, nesterov, saturation, 
 
 
 @quick
+@given(
+    size=st.one_of(st.sampled_from(EDGES), st.integers(1, 2000)),
+    dtype=st.sampled_from(DTYPES),
+    betas=st.sampled_from([(0.9, 0.999), (0.5, 0.5), (0.0, 0.9), (0.9, 0.0)]),
+    epsilon=st.sampled_from([1e-8, 1e-3]),
+    saturation=st.sampled_from([np.inf, 1.0, 0.1]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_adam_update(backend, size, dtype, betas, epsilon, saturation, seed):
+    rule = Rule(0.3, betas[0], False, saturation, True, betas[1], epsilon)
+    agreement.check_saturated_update(_dispatch.kernels, size, dtype, rule, seed)
+
+
+@quick
 @given(case=cases(), saturation=st.sampled_from([0.1, 1.0, np.inf]), batch_size=st.sampled_from([1, 7, 300]))
 def test_workspace(backend, case, saturation, batch_size):
     agreement.check_workspace(_dispatch.kernels, case, saturation, batch_size)
@@ -290,7 +308,7 @@ def test_is_finite(backend, dtype):
 
 
 @pytest.mark.parametrize(
-    ("name", "batch_size"), [(name, size) for name in RULES for size in (1, 5, 300) if size > 1 or RULES[name].momentum]
+    ("name", "batch_size"), [(name, size) for name in RULES for size in (1, 5, 300) if size > 1 or RULES[name].states]
 )
 def test_an_epoch_may_be_cut_anywhere_between_batches(backend, name, batch_size):
     """The same bits from one call and from one call a batch; the velocity lives on in the workspace.
@@ -301,7 +319,7 @@ def test_an_epoch_may_be_cut_anywhere_between_batches(backend, name, batch_size)
     kernels = _dispatch.kernels
     case = make_case((20, 17, 3), 700)
     order, rule = np.random.default_rng(6).permutation(700), rule._replace(rate=0.001)
-    whole, cut = (kernels.Workspace(case.layout, np.dtype("f4"), batch_size, rule.momentum > 0, 1) for _ in range(2))
+    whole, cut = (kernels.Workspace(case.layout, np.dtype("f4"), batch_size, rule.states, 1) for _ in range(2))
     results = []
     for work, pieces in ((whole, [order]), (cut, agreement.batches(order, batch_size))):
         work.load(case.parameters, rule.saturation)
@@ -409,7 +427,7 @@ def test_rows_of_zeros_move_only_biases(backend, batch_size, rule):
     case = make_case((21, 18, 5), 8)
     case.x[:] = 0
     case.layout.biases(case.parameters)[0][::2] = -1
-    work = _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), batch_size, rule.momentum > 0, 1)
+    work = _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), batch_size, rule.states, 1)
     work.load(case.parameters, rule.saturation)
     before, after = (np.empty_like(case.parameters) for _ in range(2))
     work.store(before)

@@ -25,6 +25,7 @@ PLAIN = Rule(0.02, 0.0, False, np.inf)
 SATURATED = Rule(0.02, 0.0, False, 0.1)
 MOMENTUM = Rule(0.01, 0.9, False, np.inf)
 NESTEROV = Rule(0.01, 0.9, True, 0.1)
+ADAM = Rule(0.01, 0.9, False, np.inf, True, 0.99, 0.1)
 INNER = ["identity", "relu", "leaky_relu", "tanh", "sigmoid"]
 
 
@@ -75,7 +76,7 @@ def output_delta(kernels):
 
 
 def saturated_update(kernels):
-    for rule in (PLAIN, SATURATED, MOMENTUM, NESTEROV):
+    for rule in (PLAIN, SATURATED, MOMENTUM, NESTEROV, ADAM):
         for size in (37, 48):
             agreement.check_saturated_update(kernels, size, "float32", rule._replace(rate=0.3))
 
@@ -97,7 +98,7 @@ def batches(kernels):
     order = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3], np.intp)
     for hidden in ("relu", "tanh"):
         case = make_case((7, 13, 17, 3), 11, hidden=hidden)
-        for rule in (PLAIN, SATURATED, MOMENTUM, NESTEROV):
+        for rule in (PLAIN, SATURATED, MOMENTUM, NESTEROV, ADAM):
             agreement.check_train_epoch(kernels, case, order, rule, 4)
             agreement.check_train_epoch(kernels, case, order, rule, 4, mean=False, threads=3)
     case = make_case((7, 13, 3), 600, hidden="tanh")

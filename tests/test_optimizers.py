@@ -29,14 +29,57 @@ def test_values_out_of_range_are_refused(arguments, message):
 
 def test_a_name_stands_for_the_defaults():
     assert find_optimizer("sgd") == fnn.SGD(learning_rate=0.01, momentum=0, nesterov=False)
-    with pytest.raises(ValueError, match=r"^optimizer: expected fnn.SGD\(...\) or one of sgd, got 'adam'$"):
-        find_optimizer("adam")
+    assert find_optimizer("adam") == fnn.Adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    with pytest.raises(
+        ValueError, match=r"^optimizer: expected fnn.SGD\(...\), fnn.Adam\(...\) or one of sgd, adam, got 'adagrad'$"
+    ):
+        find_optimizer("adagrad")
     with pytest.raises(ValueError, match=r"^optimizer: expected .* got None$"):
         find_optimizer(None)
 
 
 def test_numpy_numbers_will_do():
-    assert fnn.SGD(np.float32(0.5), np.float64(0.25)).rule(1.0) == (0.5, 0.25, False, 1.0)
+    assert fnn.SGD(np.float32(0.5), np.float64(0.25)).rule(1.0)[:4] == (0.5, 0.25, False, 1.0)
+    assert fnn.Adam(np.float32(0.5), np.float64(0.25)).rule(1.0) == (0.5, 0.25, False, 1.0, True, 0.999, 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": 0}, "learning_rate: expected a finite number > 0, got 0"),
+        ({"epsilon": 0.0}, "epsilon: expected a finite number > 0, got 0.0"),
+        ({"epsilon": "small"}, "epsilon: expected a finite number > 0, got 'small'"),
+        ({"beta_1": 1}, r"beta_1: expected a number in \[0, 1\), got 1"),
+        ({"beta_2": -0.5}, r"beta_2: expected a number in \[0, 1\), got -0.5"),
+        ({"beta_2": None}, r"beta_2: expected a number in \[0, 1\), got None"),
+    ],
+)
+def test_adam_refuses_values_out_of_range(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fnn.Adam(**arguments)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_adam_s_steps_on_a_linear_neuron(backend, batch_size):
+    """By hand: m and v from 0, the corrected rate, through two epochs."""
+    rows = [(0.5, 1.0), (-1.5, 0.25), (2.0, -0.5), (1.0, 1.0)]
+    net = fnn.Network([1, 1], dtype="float64", init="zeros")
+    net.parameters = [0.4, -0.2]
+    net.fit(
+        [[u] for u, _ in rows],
+        [y for _, y in rows],
+        epochs=2,
+        batch_size=batch_size,
+        optimizer=fnn.Adam(0.05, beta_1=0.8, beta_2=0.95),
+        shuffle=False,
+    )
+    want, m, v, update = np.array([0.4, -0.2]), np.zeros(2), np.zeros(2), 0
+    for start in [*range(0, 4, batch_size)] * 2:
+        batch = rows[start : start + batch_size]
+        g = np.mean([2 * (want @ [u, 1] - y) * np.array([u, 1]) for u, y in batch], axis=0)
+        m, v, update = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g**2, update + 1
+        want = want - 0.05 * np.sqrt(1 - 0.95**update) / (1 - 0.8**update) * m / (np.sqrt(v) + 1e-8)
+    assert net.parameters == pytest.approx(want, rel=1e-9)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

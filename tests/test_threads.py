@@ -11,6 +11,7 @@ from fnn._optimizers import Rule
 
 THREADS = [1, 2, 3, 7]
 MOMENTUM = Rule(0.001, 0.9, True, 0.3)
+ADAM = Rule(0.001, 0.9, False, 0.3, True, 0.999, 1e-8)
 NETS = {
     "wide": ((50, 300, 10), 64, 64),
     "ragged": ((37, 53, 29, 3), 101, 17),
@@ -25,7 +26,7 @@ NETS = {
 def trained(case, batch_size, rule, threads, by_columns=None):
     """Two epochs; the parameters and the losses as bytes."""
     kernels = _dispatch.kernels
-    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.momentum > 0, threads)
+    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads)
     work.threads = threads  # also where there is too little work to share
     if by_columns is not None:
         work.by_columns = list(islice(cycle(by_columns), case.layout.n_layers))
@@ -43,7 +44,7 @@ def trained(case, batch_size, rule, threads, by_columns=None):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rule", [PLAIN._replace(rate=0.001), MOMENTUM], ids=["plain", "momentum"])
+@pytest.mark.parametrize("rule", [PLAIN._replace(rate=0.001), MOMENTUM, ADAM], ids=["plain", "momentum", "adam"])
 @pytest.mark.parametrize("net", NETS)
 def test_same_bits(backend, net, rule, dtype):
     sizes, rows, batch_size = NETS[net]

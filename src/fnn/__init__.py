@@ -5,7 +5,7 @@ from fnn._dispatch import available_backends, backend, set_backend, show_config
 from fnn._formulas import activations, losses
 from fnn._modelfile import ModelFileError
 from fnn._network import Dense, Input, Network, load
-from fnn._optimizers import SGD
+from fnn._optimizers import SGD, Adam
 from fnn._threads import get_threads, set_threads
 from fnn._train import DivergenceError, History
 
@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adam",
     "Dense",
     "DivergenceError",
     "History",

@@ -24,7 +24,7 @@ from fnn._formulas import LOSSES
 from fnn._layout import Layout
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, pow, sqrt
 from libc.stdint cimport int32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -36,9 +36,10 @@ ctypedef fused real:
 cdef extern from "_simd.h" nogil:
     const int FNN_ROWS
     const int FNN_IDENTITY, FNN_RELU, FNN_SIGMOID, FNN_SOFTMAX
-    const int FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV
+    const int FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM
     ctypedef struct fnn_rule:
-        double rate, momentum, saturation
+        double rate, momentum, beta_2, epsilon, saturation
+        Py_ssize_t second
         int kind
     # Macros that choose the float or the double kernel by the pointer's type, hence `void *`.
     Py_ssize_t lanes(void *)
@@ -179,7 +180,7 @@ cdef struct Layer:
     Py_ssize_t inputs, outputs  # I, O
     int code  # activation
     double slope
-    Py_ssize_t weights  # offset in the parameters, the velocity and the gradient: panels of I + 1 rows
+    Py_ssize_t weights  # offset in the parameters, the state and the gradient: panels of I + 1 rows
     Py_ssize_t transposed  # offset in the arena (online): W^T in panels of O rows, where O is small; else 0
     Py_ssize_t u, v, g  # offsets in the arena: the layer's input, its output, its delta, in panels of R rows
     Py_ssize_t index  # offset in the index list of its inputs (online)
@@ -191,7 +192,7 @@ cdef struct Plan:
     Py_ssize_t n_layers, lanes  # L and the numbers in a vector
     Py_ssize_t rows, room  # rows of a chunk at most; R, the rows that a panel of u, v and g has room for
     Py_ssize_t n_padded  # P with the padding of the panels
-    Py_ssize_t velocity, gradient  # offsets in the arena; the parameters are at 0; 0 where there is none
+    Py_ssize_t state, gradient  # offsets in the arena; the parameters are at 0; 0 where there is none
     Py_ssize_t row_buffers, row_buffer  # offset in the arena of each thread's three rows of outputs, and a row's length
     Py_ssize_t input_copies, own_input  # of the gathered inputs: room for so many; from one thread's to the next, or 0
     Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
@@ -213,6 +214,7 @@ cdef struct Job:
     bint mean, train
     double scale  # of the loss, where not the mean over each batch
     fnn_rule rule
+    Py_ssize_t updates  # done since the states were zero
     double *row_losses  # of the chunk
     double total
     int threads
@@ -527,7 +529,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
     cdef Py_ssize_t panels = pieces(layer.outputs, panel), units = inner_panels * panels
     cdef Py_ssize_t first = units * thread // threads, last = units * (thread + 1) // threads
     cdef bint updates = rule.kind != FNN_STORE and rule.kind != FNN_ADD
-    cdef real *state = arena + (plan.velocity if updates else plan.gradient)  # plain SGD has none and touches none
+    cdef real *state = arena + (plan.state if updates else plan.gradient)  # plain SGD has none and touches none
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *g
     if layer.by_columns:  # the weights stay with the thread that reads them forward
@@ -560,7 +562,7 @@ cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, int 
     """Eq. 8 and 9 for this thread's share of the parameters, from the gradient of several chunks."""
     cdef Py_ssize_t vector = plan.lanes, count = plan.n_padded // vector
     cdef Py_ssize_t begin = count * thread // threads * vector, end = count * (thread + 1) // threads * vector
-    update_values(arena + begin, arena + plan.velocity + begin, arena + plan.gradient + begin, end - begin, rule)
+    update_values(arena + begin, arena + plan.state + begin, arena + plan.gradient + begin, end - begin, rule)
 
 
 # ---- Steps and epochs --------------------------------------------------------------------------------------------
@@ -631,23 +633,36 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
     return True
 
 
+cdef inline fnn_rule rule_at(const fnn_rule *rule, Py_ssize_t update) noexcept nogil:
+    """The rule of an update, counted from 1: Adam's rate makes up for moments that start at zero."""
+    cdef fnn_rule found = rule[0]
+    if rule.kind == FNN_ADAM:
+        found.rate = rule.rate * sqrt(1 - pow(rule.beta_2, update)) / (1 - pow(rule.momentum, update))
+    return found
+
+
 cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
     """All batches, as one of the team's threads."""
     cdef Chunk chunk
-    cdef fnn_rule rule = job.rule
+    cdef fnn_rule step, rule
+    cdef Py_ssize_t updates = job.updates
     cdef bint whole
     chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
     chunk = next_chunk(plan, job, chunk)
     while chunk.rows:
         gather_rows(arena, plan, job, &chunk, thread)
         whole = job.train and chunk.batch_rows <= plan.rows
-        rule.kind = job.rule.kind if whole else FNN_STORE if chunk.start == chunk.batch_start else FNN_ADD
+        step = rule = rule_at(&job.rule, updates + 1)
+        rule.kind = step.kind if whole else FNN_STORE if chunk.start == chunk.batch_start else FNN_ADD
         if not chunk_step(arena, plan, job, thread, &chunk, &rule):
             return
         fnn_meet(&job.meeting, job.threads)
         if job.train and not whole and chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows:
-            update_share(arena, plan, &job.rule, thread, job.threads)
+            update_share(arena, plan, &step, thread, job.threads)
             fnn_meet(&job.meeting, job.threads)
+        updates += chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows
+        if thread == 0:
+            job.updates = updates
         chunk = next_chunk(plan, job, chunk)
 
 
@@ -937,7 +952,7 @@ def forward(layout, parameters, x):
 
     The last entry is the output layer's pre-activation, from which both the output and the loss are computed.
     """
-    cdef Workspace work = Workspace(layout, parameters.dtype, len(x), False, 1)
+    cdef Workspace work = Workspace(layout, parameters.dtype, len(x), 0, 1)
     work.load(parameters, INFINITY)
     layers = [np.ascontiguousarray(x)] + [np.empty((len(x), width), parameters.dtype) for width in layout.sizes[1:]]
     for start in range(0, len(x), work.plan.rows):
@@ -966,7 +981,7 @@ def output_delta(z, y, loss, activation, scale):
 
     `y` has shape (B, O), or (B,) of integers for cross_entropy with class labels.
     """
-    work = Workspace(Layout((1, z.shape[1]), (activation,)), z.dtype, 1, False, 1)
+    work = Workspace(Layout((1, z.shape[1]), (activation,)), z.dtype, 1, 0, 1)
     z = np.ascontiguousarray(z)
     g = np.empty_like(z)
     row_losses = np.empty(len(z))
@@ -980,7 +995,7 @@ def output_delta(z, y, loss, activation, scale):
 
 def backward(layout, parameters, layers, g):
     """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update."""
-    cdef Workspace work = Workspace(layout, parameters.dtype, len(g), False, 1)
+    cdef Workspace work = Workspace(layout, parameters.dtype, len(g), 0, 1)
     work.load(parameters, INFINITY)
     deltas = [np.empty((len(g), width), parameters.dtype) for width in layout.sizes[1:-1]] + [np.ascontiguousarray(g)]
     for start in range(0, len(g), work.plan.rows):
@@ -996,7 +1011,7 @@ def backward(layout, parameters, layers, g):
 
 def gradient(layout, layers, deltas, out):
     """Eq. 7: the gradient (P,), every weight's `sum_b u[b, i] g[b, o]` and every bias's `sum_b g[b, o]`, in `out`."""
-    cdef Workspace work = Workspace(layout, out.dtype, len(layers[0]), False, 1, keep_gradient=True)
+    cdef Workspace work = Workspace(layout, out.dtype, len(layers[0]), 0, 1, keep_gradient=True)
     for start in range(0, len(layers[0]), work.plan.rows):
         rows = slice(start, start + work.plan.rows)
         for l in range(layout.n_layers):
@@ -1007,31 +1022,36 @@ def gradient(layout, layers, deltas, out):
     return out
 
 
-cdef fnn_rule c_rule(rule):
+cdef fnn_rule c_rule(rule, Py_ssize_t second):
     cdef fnn_rule made
     made.rate, made.momentum, made.saturation = rule.rate, rule.momentum, rule.saturation
+    made.beta_2, made.epsilon, made.second = rule.beta_2, rule.epsilon, second
     made.kind = FNN_PLAIN if not rule.momentum else FNN_NESTEROV if rule.nesterov else FNN_MOMENTUM
+    if rule.adam:
+        made.kind = FNN_ADAM
     return made
 
 
-cdef void _saturated_update(real[::1] parameters, real[::1] velocity, const real[::1] gradient, const fnn_rule *rule):
-    update_values(&parameters[0], &velocity[0], &gradient[0], parameters.shape[0], rule)
+cdef void _saturated_update(real[::1] parameters, real[::1] state, const real[::1] gradient, const fnn_rule *rule):
+    update_values(&parameters[0], &state[0], &gradient[0], parameters.shape[0], rule)
 
 
-def saturated_update(parameters, velocity, gradient, rule):
+def saturated_update(parameters, state, gradient, rule):
     """Eq. 8 and 9: the saturated update.  Turns `gradient` (P,) into the new parameters and returns it.
 
-    `velocity` (P,) changes in place; it is empty without momentum.
+    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), or empty.
     """
-    cdef fnn_rule made = c_rule(rule)
+    cdef fnn_rule made
     n = len(parameters)
-    block = np.zeros((3, padded(n, 16)), parameters.dtype)  # padded to whole vectors of any build
-    block[0, :n], block[1, :len(velocity)], block[2, :n] = parameters, velocity, gradient
+    block = np.zeros((4, padded(n, 16)), parameters.dtype)  # padded to whole vectors of any build
+    states = block[2:2 + len(state) // n, :n]
+    block[0, :n], block[1, :n], states[...] = parameters, gradient, state.reshape(-1, n)
+    made = c_rule(rule, block.shape[1])
     if block.dtype == np.float32:
-        _saturated_update[float](block[0], block[1], block[2], &made)
+        _saturated_update[float](block[0], block[2:].reshape(-1), block[1], &made)
     else:
-        _saturated_update[double](block[0], block[1], block[2], &made)
-    velocity[:] = block[1, :len(velocity)]
+        _saturated_update[double](block[0], block[2:].reshape(-1), block[1], &made)
+    state.reshape(-1, n)[...] = states
     gradient[:] = block[0, :n]
     return gradient
 
@@ -1055,8 +1075,8 @@ cdef class Workspace:
         float32 or float64.
     batch_size : int
         Rows of a mini-batch at most.
-    momentum : bool
-        Whether a velocity is kept.
+    states : int
+        Vectors of P numbers that the optimiser keeps.
     threads : int
         Threads it may use; fewer are used where a step has too little work to share.
     keep_gradient : bool, default False
@@ -1066,17 +1086,18 @@ cdef class Workspace:
     cdef Plan plan
     cdef object layout, arena, index, row_losses
     cdef char *memory
-    cdef bint single, keeps_velocity, online
+    cdef bint single, online
+    cdef Py_ssize_t updates  # since the states were zero
     cdef int most_threads, team
     cdef double gain  # seconds that the team should save at a step
     cdef readonly Py_ssize_t batch_size
 
-    def __cinit__(self, layout, dtype, batch_size, momentum, threads, *, keep_gradient=False):
+    def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False):
         cdef Plan *plan = &self.plan
         cdef Layer *layer
         cdef Py_ssize_t l, at, inputs = 0, vector, panel
-        self.layout, self.batch_size, self.keeps_velocity = layout, batch_size, momentum
-        self.online = batch_size == 1 and not momentum and not keep_gradient
+        self.layout, self.batch_size = layout, batch_size
+        self.online = batch_size == 1 and not states and not keep_gradient
         self.most_threads = min(threads, FNN_MOST_THREADS)
         self.single = np.dtype(dtype) == np.float32
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
@@ -1108,9 +1129,9 @@ cdef class Workspace:
             else:
                 inputs += padded(layer.inputs, 16) + 16
         plan.n_padded = at
-        if momentum:
-            plan.velocity = at
-            at += plan.n_padded
+        if states:
+            plan.state = at
+            at += states * plan.n_padded
         if keep_gradient or batch_size > plan.rows:
             plan.gradient = at
             at += plan.n_padded
@@ -1441,7 +1462,7 @@ def predict(layout, parameters, x, threads):
         else:
             _predict_few[double](out, parameters, x, layout.table, scratch)
         return out
-    work = Workspace(layout, parameters.dtype, min(n, CHUNK_ROWS), False, threads)
+    work = Workspace(layout, parameters.dtype, min(n, CHUNK_ROWS), 0, threads)
     work.by_columns = [False] * layout.n_layers  # each thread its own rows: nobody waits for anybody
     work.load(parameters, INFINITY)
     epoch = new_epoch(work, x, out, np.arange(n), LOSSES["squared_error"], 1.0, False, False, None)
@@ -1456,7 +1477,7 @@ def predict(layout, parameters, x, threads):
 
 def loss_and_gradient(layout, parameters, x, y, loss, scale, threads):
     """The rows' summed loss times `scale`, and its gradient (P,).  x (N, I), y (N, O) or (N,) class labels."""
-    work = Workspace(layout, parameters.dtype, len(x), False, threads, keep_gradient=True)
+    work = Workspace(layout, parameters.dtype, len(x), 0, threads, keep_gradient=True)
     work.load(parameters, INFINITY)
     out = np.empty_like(parameters)
     total = new_epoch(work, x, y, np.arange(len(x)), loss, scale, False, False, None).run()
@@ -1471,6 +1492,8 @@ def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick):
     ends the epoch with the working parameters as of a completed update.
     """
     cdef Epoch epoch = new_epoch(work, x, y, order, loss, 1.0, mean, True, tick)
-    epoch.job.rule = c_rule(rule)
+    epoch.job.rule, epoch.job.updates = c_rule(rule, work.plan.n_padded), work.updates
     epoch.online = work.online
-    return epoch.run()
+    total = epoch.run()
+    work.updates = epoch.job.updates
+    return total

@@ -119,13 +119,22 @@ def gradient(layout: Layout, layers: list[np.ndarray], deltas: list[np.ndarray],
     return out
 
 
-def saturated_update(parameters: np.ndarray, velocity: np.ndarray, gradient: np.ndarray, rule: Rule) -> np.ndarray:
+def saturated_update(parameters: np.ndarray, state: np.ndarray, gradient: np.ndarray, rule: Rule) -> np.ndarray:
     """Eq. 8 and 9: the saturated update.  Turns `gradient` (P,) into the new parameters and returns it.
 
-    `velocity` (P,) changes in place; it is empty without momentum.
+    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), or empty.
     """
-    gradient *= -rule.rate
-    if rule.momentum:
+    if rule.adam:
+        mean, squares = state.reshape(2, -1)
+        mean *= rule.momentum
+        mean += (1 - rule.momentum) * gradient
+        squares *= rule.beta_2
+        squares += (1 - rule.beta_2) * gradient * gradient
+        gradient[:] = -rule.rate * mean / (np.sqrt(squares) + rule.epsilon)
+    else:
+        gradient *= -rule.rate
+    if rule.momentum and not rule.adam:
+        velocity = state
         velocity *= rule.momentum
         velocity += gradient
         if rule.nesterov:
@@ -152,13 +161,13 @@ class Workspace:
         float32 or float64.
     batch_size : int
         Rows of a mini-batch at most.
-    momentum : bool
-        Whether a velocity is kept.
+    states : int
+        Vectors of P numbers that the optimiser keeps.
     threads : int
         Ignored here: NumPy's own threads compute the products.
     """
 
-    def __init__(self, layout: Layout, dtype: np.dtype, batch_size: int, momentum: bool, threads: int) -> None:
+    def __init__(self, layout: Layout, dtype: np.dtype, batch_size: int, states: int, threads: int) -> None:
         self.layout = layout
         self.batch_size = batch_size
         self.threads = 1
@@ -166,7 +175,8 @@ class Workspace:
         self.parameters = np.zeros(layout.n_parameters, dtype)
         self.gradient = np.zeros_like(self.parameters)
         self.partial = np.zeros_like(self.parameters) if batch_size > CHUNK_ROWS else None
-        self.velocity = np.zeros(layout.n_parameters if momentum else 0, dtype)
+        self.state = np.zeros(states * layout.n_parameters, dtype)
+        self.updates = 0
 
     def load(self, parameters: np.ndarray, saturation: float) -> None:
         """Copy the parameters (P,) in, brought inside the saturation limit."""
@@ -194,7 +204,7 @@ def loss_and_gradient(
     layout: Layout, parameters: np.ndarray, x: np.ndarray, y: np.ndarray, loss: Loss, scale: float, threads: int
 ) -> tuple[float, np.ndarray]:
     """The rows' summed loss times `scale`, and its gradient (P,).  x (N, I), y (N, O) or (N,) class labels."""
-    work = Workspace(layout, parameters.dtype, len(x), False, threads)
+    work = Workspace(layout, parameters.dtype, len(x), 0, threads)
     work.load(parameters, np.inf)
     total = _batch_gradient(work, x, y, np.arange(len(x)), loss, scale)
     return scale * total, work.gradient
@@ -219,9 +229,9 @@ def train_epoch(
     for start in range(0, len(order), work.batch_size):
         rows = order[start : start + work.batch_size]
         total += _batch_gradient(work, x, y, rows, loss, 1 / len(rows) if mean else 1.0)
-        stepped = saturated_update(work.parameters, work.velocity, work.gradient, rule)
+        stepped = saturated_update(work.parameters, work.state, work.gradient, rule.at(work.updates + 1))
         # The old parameters' memory takes the next gradient; an interrupt before this line leaves the old parameters.
-        work.parameters, work.gradient = stepped, work.parameters
+        work.parameters, work.gradient, work.updates = stepped, work.parameters, work.updates + 1
         if tick is not None and time.monotonic() - last >= TICK_SECONDS:
             tick(start + len(rows))
             last = time.monotonic()

@@ -18,7 +18,7 @@ import numpy as np
 import fnn
 from fnn import _checks, _dispatch, _train
 from fnn._formulas import ACTIVATIONS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, SQUARED_ERROR, Loss
-from fnn._optimizers import OPTIMIZERS
+from fnn._optimizers import OPTIMIZERS, Optimizer
 
 OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "squared_error": "identity"}
 # Rates that train the digits; one step of online training sees one row, so that it must be smaller.
@@ -199,8 +199,12 @@ def _limit(options: argparse.Namespace) -> float | None:
         raise ValueError(f"--saturation: expected a number or none, got {options.saturation!r}") from None
 
 
-def _steps(options: argparse.Namespace, loss: Loss) -> fnn.SGD:
+def _steps(options: argparse.Namespace, loss: Loss) -> Optimizer:
     """Return the optimiser: what was asked for, else what suits the loss and the batch size."""
+    if options.optimizer == "adam":
+        if options.momentum is not None:
+            raise ValueError(f"--momentum: expected none with --optimizer adam, got {options.momentum}")
+        return fnn.Adam() if options.learning_rate is None else fnn.Adam(options.learning_rate)
     online = options.batch_size == 1
     usual = ONLINE_RATES[loss.name] if online else RATES[loss.name]
     return fnn.SGD(

@@ -15,7 +15,7 @@ import numpy as np
 from fnn import _backprop_numpy, _checks, _dispatch, _modelfile, _threads, _train
 from fnn._formulas import Activation, Loss, find_activation
 from fnn._layout import Layout
-from fnn._optimizers import SGD
+from fnn._optimizers import SGD, Optimizer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -331,7 +331,7 @@ class Network:
         epochs: int = 10,
         batch_size: int = 32,
         loss: str | Loss = "squared_error",
-        optimizer: str | SGD = SGD(0.01),  # noqa: B008 - frozen
+        optimizer: str | Optimizer = SGD(0.01),  # noqa: B008 - frozen
         saturation: float | None = None,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         metric: str | Callable[[np.ndarray, np.ndarray], float] | None = "auto",
@@ -359,7 +359,7 @@ class Network:
             Rows to an update, >= 1; 1 is online training, where every sample updates the weights.  More than N means N.
         loss : str or Loss, default "squared_error"
             Name or member of `fnn.losses`; it must go with the output activation.
-        optimizer : SGD or str, default SGD(0.01)
+        optimizer : SGD, Adam or str, default SGD(0.01)
         saturation : float, optional
             Keep every weight and bias inside ±saturation, after every update.
         validation : pair of array_like, optional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,9 +13,23 @@ class Rule(NamedTuple):
     """What the update kernels need to know (docs/backprop.md, eq. 8 and 9)."""
 
     rate: float
-    momentum: float
+    momentum: float  # Adam's beta_1
     nesterov: bool
     saturation: float  # infinity: no limit
+    adam: bool = False
+    beta_2: float = 0.0
+    epsilon: float = 0.0
+
+    @property
+    def states(self) -> int:
+        """Vectors of P numbers that are kept from one update to the next."""
+        return 2 if self.adam else int(self.momentum > 0)
+
+    def at(self, update: int) -> Rule:
+        """Return the rule of an update, counted from 1: Adam's rate makes up for moments that start at zero."""
+        if not self.adam:
+            return self
+        return self._replace(rate=self.rate * math.sqrt(1 - self.beta_2**update) / (1 - self.momentum**update))
 
 
 @dataclass(frozen=True)
@@ -60,13 +75,67 @@ class SGD:
         return Rule(float(self.learning_rate), float(self.momentum), self.nesterov, saturation)
 
 
-OPTIMIZERS = {"sgd": SGD}
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015), in the form of the last lines of their section 2, as scikit-learn and Keras write it.
+
+    ``m = beta_1 * m + (1 - beta_1) * gradient``, ``v = beta_2 * v + (1 - beta_2) * gradient**2``,
+    ``W -= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon)`` at the update t = 1, 2, ...
+    The moments ``m`` and ``v`` start at zero, and t at 1, in every call of `fit`.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+        Step size, > 0 and finite.
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        In [0, 1).
+    epsilon : float, default 1e-8
+        > 0 and finite.
+
+    Raises
+    ------
+    ValueError
+        A value outside its range.
+    """
+
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "epsilon"):
+            value = getattr(self, name)
+            if not is_finite_real(value) or value <= 0:
+                raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+        for name in ("beta_1", "beta_2"):
+            value = getattr(self, name)
+            if not is_finite_real(value) or not 0 <= value < 1:
+                raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
+
+    def rule(self, saturation: float) -> Rule:
+        """Return the numbers that the update kernels take."""
+        return Rule(
+            float(self.learning_rate),
+            float(self.beta_1),
+            False,
+            saturation,
+            True,
+            float(self.beta_2),
+            float(self.epsilon),
+        )
 
 
-def find_optimizer(optimizer: str | SGD) -> SGD:
+Optimizer = SGD | Adam
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+
+
+def find_optimizer(optimizer: str | Optimizer) -> Optimizer:
     """Return an optimiser given itself or its name (then with its defaults)."""
-    if isinstance(optimizer, SGD):
+    if isinstance(optimizer, SGD | Adam):
         return optimizer
     if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
         return OPTIMIZERS[optimizer]()
-    raise ValueError(f"optimizer: expected fnn.SGD(...) or one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+    raise ValueError(
+        f"optimizer: expected fnn.SGD(...), fnn.Adam(...) or one of {', '.join(OPTIMIZERS)}, got {optimizer!r}"
+    )

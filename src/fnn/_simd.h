@@ -60,10 +60,11 @@ FNN_INLINE void fetch_line(const void *next) {
 enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_SIGMOID, FNN_SOFTMAX }; /* as in _formulas.py */
 
 /* What becomes of a finished tile of the gradient: stored, added to what is there, or one of the updates of eq. 8. */
-enum { FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV };
+enum { FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM };
 
 typedef struct {
-    double rate, momentum, saturation;
+    double rate, momentum, beta_2, epsilon, saturation;
+    ptrdiff_t second; /* from a number of the first state (velocity, moment) to that of the second */
     int kind;
 } fnn_rule;
 
@@ -515,6 +516,17 @@ static void FN(backward_tile)(REAL *c, int rows, int vecs, const REAL *g, ptrdif
     EACH_SHAPE(rows, vecs, FN(backward_body), c, g, g_panel, inner, wt, first, finish, activation, code, (REAL)slope)
 }
 
+FNN_INLINE VEC FN(root)(VEC x) {
+#if FNN_BYTES
+    REAL each[LANES];
+    FN(store)(each, x);
+    for (int j = 0; j < LANES; j++) each[j] = sizeof(REAL) == 4 ? (REAL)sqrtf((float)each[j]) : (REAL)sqrt((double)each[j]);
+    return FN(load)(each);
+#else
+    return sizeof(REAL) == 4 ? (REAL)sqrtf((float)x) : (REAL)sqrt((double)x);
+#endif
+}
+
 /* Eq. 8 and 9 for one vector: what a finished piece of the gradient does to the weights and to their state. */
 FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *rule) {
     const REAL rate = (REAL)rule->rate, momentum = (REAL)rule->momentum, limit = (REAL)rule->saturation;
@@ -525,6 +537,13 @@ FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *r
     }
     if (rule->kind == FNN_PLAIN) {
         stepped = FN(load)(w) - rate * gradient;
+    } else if (rule->kind == FNN_ADAM) {
+        const REAL beta_2 = (REAL)rule->beta_2, new_1 = (REAL)(1 - rule->momentum), new_2 = (REAL)(1 - rule->beta_2);
+        VEC squares = beta_2 * FN(load)(state + rule->second) + new_2 * gradient * gradient;
+        VEC mean = momentum * FN(load)(state) + new_1 * gradient;
+        FN(store)(state, mean);
+        FN(store)(state + rule->second, squares);
+        stepped = FN(load)(w) - rate * mean / (FN(root)(squares) + (REAL)rule->epsilon);
     } else {
         velocity = momentum * FN(load)(state) - rate * gradient;
         FN(store)(state, velocity);

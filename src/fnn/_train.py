@@ -15,7 +15,7 @@ import numpy as np
 from fnn import _backprop_numpy, _checks, _dispatch, _threads
 from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, Loss, find_loss
 from fnn._layout import Layout
-from fnn._optimizers import SGD, find_optimizer
+from fnn._optimizers import Optimizer, find_optimizer
 from fnn._progress import Progress
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def fit(
 
     n_rows = len(rows)
     kernels = _dispatch.kernels  # the same to the end, whatever a callback sets
-    work = kernels.Workspace(layout, dtype, min(batch_size, n_rows), rule.momentum > 0, n_threads)
+    work = kernels.Workspace(layout, dtype, min(batch_size, n_rows), rule.states, n_threads)
     work.load(parameters, rule.saturation)
     # With validation data an epoch's end counts only when their loss is finite too.
     trained = parameters if held_out is None else np.empty_like(parameters)
@@ -258,7 +258,7 @@ def _callables(callbacks: Any) -> list[Callable[[Network, History], object]]:
     return found
 
 
-def _divergence(epoch: int, what: str, optimizer: SGD) -> DivergenceError:
+def _divergence(epoch: int, what: str, optimizer: Optimizer) -> DivergenceError:
     return DivergenceError(
         f"epoch {epoch}: {what}; try a smaller learning_rate than {optimizer.learning_rate:g}, a saturation limit, or "
         "x scaled to about [-1, 1].  The network holds its parameters "
