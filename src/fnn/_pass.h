@@ -1,0 +1,158 @@
+/* SIMD kernels of _pass.pyx: one sample through one level of a FloatNeuralNet, in float32 as the C++ class rounds it.
+
+   A. Every product and every sum is rounded by itself: this header and _pass.pyx are compiled without contraction into
+      fused multiply-adds (setup.py).  A vector holds neurons, or inputs, whose sums are independent; the terms of a
+      sum are added one after the other, from the first to the last.  So any width gives the class's own bits.
+   B. Rows of weights start on a cache line and are padded to whole ones (_pass_state.py).  The padding may be read and
+      written; no result depends on it.
+   C. `index` lists the rows to visit.  _pass.pyx leaves those of a zero input out only where they change nothing.
+
+   Letters: I rows of a block, the bias's being the last; O neurons, in `vecs` vectors; `stride` from row to row. */
+
+#ifndef FNN_PASS_H
+#define FNN_PASS_H
+
+#include "_simd.h"
+
+enum { PASS_LANES = lanes_f32 };
+
+typedef struct {
+    float rate, limit, floor;
+    int has_floor;
+} pass_step;
+
+FNN_INLINE vec_f32 pass_absolute(vec_f32 v) { return larger_f32(v, -v); }
+
+/* Whether products of two such numbers stay far inside float32: the sum of n magnitudes, NaN counting as too large. */
+static int pass_tame(const float *v, ptrdiff_t n) {
+    vec_f32 total = splat_f32(0);
+    for (ptrdiff_t j = 0; j < n; j += PASS_LANES) total += pass_absolute(load_f32(v + j));
+    return sum_f32(total) < 0x1p60f;
+}
+
+/* Whether a step of 0 changes none of n weights: inside the limit, outside the floor, and no -0, which -(-0) moves. */
+static int pass_settled(const float *w, ptrdiff_t n, const pass_step *step) {
+    const vec_f32 limit = splat_f32(step->limit), floor = splat_f32(step->has_floor ? step->floor : 0);
+    const ints_f32 minus_zero = bits_f32(splat_f32(-0.0f));
+    ints_f32 moved = bits_f32(splat_f32(0));
+    if (!(step->limit > 0 && step->limit < 0x1p60f)) return 0;
+    if (step->has_floor && !(step->floor > 0 && step->floor <= step->limit)) return 0;
+    for (ptrdiff_t j = 0; j < n; j += PASS_LANES) {
+        vec_f32 v = load_f32(w + j), size = pass_absolute(v);
+        moved |= (size > limit) | (size < floor) | (v != v) | (bits_f32(v) == minus_zero);
+    }
+#if FNN_BYTES
+    for (int lane = 0; lane < PASS_LANES; lane++)
+        if (moved[lane]) return 0;
+    return 1;
+#else
+    return !moved;
+#endif
+}
+
+/* z = sum over the listed rows of u[i] W[i, :], for `vecs` vectors of neurons. */
+FNN_INLINE void pass_forward_block(const int vecs, float *z, const float *w, ptrdiff_t stride, const float *u,
+                                   const int32_t *index, ptrdiff_t count) {
+    vec_f32 sums[8];
+    FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] = splat_f32(0);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const float *row = w + index[i] * stride;
+        const vec_f32 input = splat_f32(u[index[i]]);
+        FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] += input * load_f32(row + v * PASS_LANES);
+    }
+    FNN_UNROLL for (int v = 0; v < vecs; v++) store_f32(z + v * PASS_LANES, sums[v]);
+}
+static void pass_forward(float *z, ptrdiff_t vecs, const float *w, ptrdiff_t stride, const float *u,
+                         const int32_t *index, ptrdiff_t count) {
+    for (; vecs >= 8; vecs -= 8, z += 8 * PASS_LANES, w += 8 * PASS_LANES)
+        pass_forward_block(8, z, w, stride, u, index, count);
+    if (vecs & 4) {
+        pass_forward_block(4, z, w, stride, u, index, count);
+        z += 4 * PASS_LANES, w += 4 * PASS_LANES;
+    }
+    if (vecs & 2) {
+        pass_forward_block(2, z, w, stride, u, index, count);
+        z += 2 * PASS_LANES, w += 2 * PASS_LANES;
+    }
+    if (vecs & 1) pass_forward_block(1, z, w, stride, u, index, count);
+}
+
+/* s[i] = sum over the O neurons j of W[i, j] sigma[j], times d[j] unless d is NULL; for LANES rows at a time, turned. */
+static void pass_sensitivity(float *s, const float *w, ptrdiff_t stride, ptrdiff_t inputs, ptrdiff_t outputs,
+                             const float *sigma, const float *d) {
+    float tile[PASS_LANES * PASS_LANES];
+    for (ptrdiff_t i = 0; i < inputs; i += PASS_LANES) {
+        const int rows = (int)(inputs - i < PASS_LANES ? inputs - i : PASS_LANES);
+        vec_f32 sum = splat_f32(0);
+        for (ptrdiff_t j = 0; j < outputs; j += PASS_LANES) {
+            const int columns = (int)(outputs - j < PASS_LANES ? outputs - j : PASS_LANES);
+            transpose_block_f32(tile, PASS_LANES, w + i * stride + j, stride, rows);
+            if (d)
+                for (int k = 0; k < columns; k++) sum += load_f32(tile + k * PASS_LANES) * sigma[j + k] * d[j + k];
+            else
+                for (int k = 0; k < columns; k++) sum += load_f32(tile + k * PASS_LANES) * sigma[j + k];
+        }
+        store_f32(s + i, sum);
+    }
+}
+
+/* The limiter. */
+FNN_INLINE vec_f32 pass_limited(const int has_floor, vec_f32 new, vec_f32 old, vec_f32 limit, vec_f32 floor) {
+    vec_f32 value = larger_f32(-limit, smaller_f32(limit, new)), zero = splat_f32(0);
+    if (has_floor) {
+        const ints_f32 inside = (new <= limit) & (new >= -limit);
+        const ints_f32 falls = inside & (old > zero) & (new < floor), rises = inside & (old <= zero) & (new > -floor);
+        value = choose_f32(falls, choose_f32(old > floor, floor, -floor), value);
+        value = choose_f32(rises, choose_f32(old < -floor, -floor, floor), value);
+    }
+    return value;
+}
+
+/* Gradients u[i] sigma, times d if `factored`, of the listed rows: added to the total if there is one, and the step of
+   the rate if it `moves`. */
+FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int adds, const int moves, const int has_floor,
+                               float *w, float *total, ptrdiff_t stride, const float *u, const int32_t *index,
+                               ptrdiff_t count, const float *sigma, const float *d, const pass_step *step) {
+    const vec_f32 rate = splat_f32(step->rate), limit = splat_f32(step->limit), floor = splat_f32(step->floor);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const ptrdiff_t at = index[i] * stride;
+        const vec_f32 input = splat_f32(u[index[i]]);
+        for (int v = 0; v < vecs; v++) {
+            const ptrdiff_t place = at + v * PASS_LANES;
+            vec_f32 g = input * load_f32(sigma + v * PASS_LANES);
+            if (factored) g *= load_f32(d + v * PASS_LANES);
+            if (adds) store_f32(total + place, load_f32(total + place) + g);
+            if (moves) {
+                const vec_f32 old = load_f32(w + place);
+                store_f32(w + place, pass_limited(has_floor, old - rate * g, old, limit, floor));
+            }
+        }
+    }
+}
+#define PASS_ROWS(adds, moves, has_floor)                                                         \
+    if (vecs == 1 && d) PASS_BODY(1, 1, adds, moves, has_floor);                                  \
+    else if (vecs == 1) PASS_BODY(1, 0, adds, moves, has_floor);                                  \
+    else if (vecs == 2 && d) PASS_BODY(2, 1, adds, moves, has_floor);                             \
+    else if (vecs == 2) PASS_BODY(2, 0, adds, moves, has_floor);                                  \
+    else if (d) PASS_BODY(vecs, 1, adds, moves, has_floor);                                       \
+    else PASS_BODY(vecs, 0, adds, moves, has_floor)
+#define PASS_BODY(vecs, factored, adds, moves, has_floor) \
+    pass_rows_body(vecs, factored, adds, moves, has_floor, w, total, stride, u, index, count, sigma, d, step)
+static void pass_rows(float *w, float *total, ptrdiff_t stride, int vecs, const float *u, const int32_t *index,
+                      ptrdiff_t count, const float *sigma, const float *d, const pass_step *step) {
+    if (step->rate == 0) {
+        PASS_ROWS(1, 0, 0);
+    } else if (step->has_floor && total) {
+        PASS_ROWS(1, 1, 1);
+    } else if (step->has_floor) {
+        PASS_ROWS(0, 1, 1);
+    } else if (total) {
+        PASS_ROWS(1, 1, 0);
+    } else {
+        PASS_ROWS(0, 1, 0);
+    }
+}
+#undef PASS_ROWS
+#undef PASS_BODY
+
+#endif
