@@ -23,11 +23,31 @@ typedef struct {
 
 FNN_INLINE vec_f32 pass_absolute(vec_f32 v) { return larger_f32(v, -v); }
 
-/* Whether products of two such numbers stay far inside float32: the sum of n magnitudes, NaN counting as too large. */
+/* Whether a comparison holds in any lane. */
+FNN_INLINE int pass_any(ints_f32 mask) {
+#if FNN_BYTES == 64
+    return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif FNN_BYTES == 32
+    return _mm256_movemask_ps((__m256)mask) != 0;
+#elif FNN_BYTES == 16 && defined(__SSE2__)
+    return _mm_movemask_ps((__m128)mask) != 0;
+#elif FNN_BYTES
+    ints_f32 none = {0};
+    return memcmp(&mask, &none, sizeof mask) != 0;
+#else
+    return mask;
+#endif
+}
+
+/* Whether products of two such numbers stay far inside float32, for all of n; NaN does not. */
 static int pass_tame(const float *v, ptrdiff_t n) {
-    vec_f32 total = splat_f32(0);
-    for (ptrdiff_t j = 0; j < n; j += PASS_LANES) total += pass_absolute(load_f32(v + j));
-    return sum_f32(total) < 0x1p60f;
+    const vec_f32 most = splat_f32(0x1p60f);
+    vec_f32 largest = splat_f32(0);
+    for (ptrdiff_t j = 0; j < n; j += PASS_LANES) {
+        vec_f32 size = pass_absolute(load_f32(v + j));
+        largest = choose_f32(size < most, larger_f32(largest, size), most);
+    }
+    return !pass_any(largest >= most);
 }
 
 /* Whether a step of 0 changes none of n weights: inside the limit, outside the floor, and no -0, which -(-0) moves. */
@@ -41,13 +61,7 @@ static int pass_settled(const float *w, ptrdiff_t n, const pass_step *step) {
         vec_f32 v = load_f32(w + j), size = pass_absolute(v);
         moved |= (size > limit) | (size < floor) | (v != v) | (bits_f32(v) == minus_zero);
     }
-#if FNN_BYTES
-    for (int lane = 0; lane < PASS_LANES; lane++)
-        if (moved[lane]) return 0;
-    return 1;
-#else
-    return !moved;
-#endif
+    return !pass_any(moved);
 }
 
 /* z = sum over the listed rows of u[i] W[i, :], for `vecs` vectors of neurons. */
@@ -114,13 +128,19 @@ FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int add
                                float *w, float *total, ptrdiff_t stride, const float *u, const int32_t *index,
                                ptrdiff_t count, const float *sigma, const float *d, const pass_step *step) {
     const vec_f32 rate = splat_f32(step->rate), limit = splat_f32(step->limit), floor = splat_f32(step->floor);
+    const int held = vecs <= 2; /* then in registers, else read again: a row is long */
+    vec_f32 sigmas[2], ds[2];
+    for (int v = 0; held && v < vecs; v++) {
+        sigmas[v] = load_f32(sigma + v * PASS_LANES);
+        if (factored) ds[v] = load_f32(d + v * PASS_LANES);
+    }
     for (ptrdiff_t i = 0; i < count; i++) {
         const ptrdiff_t at = index[i] * stride;
         const vec_f32 input = splat_f32(u[index[i]]);
         for (int v = 0; v < vecs; v++) {
             const ptrdiff_t place = at + v * PASS_LANES;
-            vec_f32 g = input * load_f32(sigma + v * PASS_LANES);
-            if (factored) g *= load_f32(d + v * PASS_LANES);
+            vec_f32 g = input * (held ? sigmas[v] : load_f32(sigma + v * PASS_LANES));
+            if (factored) g *= held ? ds[v] : load_f32(d + v * PASS_LANES);
             if (adds) store_f32(total + place, load_f32(total + place) + g);
             if (moves) {
                 const vec_f32 old = load_f32(w + place);
@@ -134,12 +154,13 @@ FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int add
     else if (vecs == 1) PASS_BODY(1, 0, adds, moves, has_floor);                                  \
     else if (vecs == 2 && d) PASS_BODY(2, 1, adds, moves, has_floor);                             \
     else if (vecs == 2) PASS_BODY(2, 0, adds, moves, has_floor);                                  \
-    else if (d) PASS_BODY(vecs, 1, adds, moves, has_floor);                                       \
-    else PASS_BODY(vecs, 0, adds, moves, has_floor)
+    else if (d) PASS_BODY(more, 1, adds, moves, has_floor);                                       \
+    else PASS_BODY(more, 0, adds, moves, has_floor)
 #define PASS_BODY(vecs, factored, adds, moves, has_floor) \
     pass_rows_body(vecs, factored, adds, moves, has_floor, w, total, stride, u, index, count, sigma, d, step)
 static void pass_rows(float *w, float *total, ptrdiff_t stride, int vecs, const float *u, const int32_t *index,
                       ptrdiff_t count, const float *sigma, const float *d, const pass_step *step) {
+    const int more = vecs < 3 ? 3 : vecs; /* so that the compiler knows it for more than two */
     if (step->rate == 0) {
         PASS_ROWS(1, 0, 0);
     } else if (step->has_floor && total) {
