@@ -188,7 +188,7 @@ class Oracle:
         if self.activation == CORNER:
             for j in range(own):
                 arguments = self.corners[level], self.corner_gradient[level]
-                if z[j] != 0:
+                if z[j] < 0 or z[j] > 0:
                     self.step(*arguments, j, 0 if z[j] < 0 else 2, F(z[j] * sigma[j]), rate)
                 self.step(*arguments, j, 1, sigma[j], rate)
         passed = []

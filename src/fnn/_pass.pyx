@@ -19,7 +19,7 @@ import numpy as np
 from fnn._pass_state import LINE
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport NAN, fabs, sqrt
+from libc.math cimport NAN, fabs, fabsf, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -370,7 +370,7 @@ cdef void backward(Net *net) noexcept nogil:
             pass_rows(weights, total, level.stride, level.vecs, level.u, level.index, count, level.sigma, d, &net.step)
             if net.kind == CORNER:
                 for j in range(level.outputs):
-                    d[j] = level.z[j] * (level.sigma[j] if level.sigma[j] > 0 else -level.sigma[j])
+                    d[j] = level.z[j] * fabsf(level.sigma[j])
                 pass_rows(
                     weights, total, level.stride, level.vecs, level.u, level.index + count, 1, d, NULL, &net.step)
         if net.settings.auto_rate and l == net.n_levels - 1:
