@@ -122,58 +122,89 @@ FNN_INLINE vec_f32 pass_limited(const int has_floor, vec_f32 new, vec_f32 old, v
     return value;
 }
 
-/* Gradients u[i] sigma, times d if `factored`, of the listed rows: added to the total if there is one, and the step of
-   the rate if it `moves`. */
+/* Gradients u[i] sigma, times d if `factored`, of the listed rows: added to the total (`adds`), and the step of the rate
+   (`moves`).  `ahead`: while a row is at hand, its share of the next sample's raw values, z += next[i] W[i, :], from 0. */
 FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int adds, const int moves, const int has_floor,
-                               float *w, float *total, ptrdiff_t stride, const float *u, const int32_t *index,
-                               ptrdiff_t count, const float *sigma, const float *d, const pass_step *step) {
+                               const int ahead, float *w, float *total, ptrdiff_t stride, const float *u,
+                               const int32_t *index, ptrdiff_t count, const float *sigma, const float *d,
+                               const pass_step *step, const float *next, float *z) {
     const vec_f32 rate = splat_f32(step->rate), limit = splat_f32(step->limit), floor = splat_f32(step->floor);
-    const int held = vecs <= 2; /* then in registers, else read again: a row is long */
-    vec_f32 sigmas[2], ds[2];
-    for (int v = 0; held && v < vecs; v++) {
-        sigmas[v] = load_f32(sigma + v * PASS_LANES);
-        if (factored) ds[v] = load_f32(d + v * PASS_LANES);
+    const int held = vecs <= 2; /* what is the same for every row stays in registers if it is that little */
+    vec_f32 sigmas[2], ds[2], sums[8];
+    FNN_UNROLL for (int v = 0; v < vecs; v++) {
+        if (held) sigmas[v] = load_f32(sigma + v * PASS_LANES);
+        if (held && factored) ds[v] = load_f32(d + v * PASS_LANES);
+        if (ahead) sums[v] = splat_f32(0);
     }
     for (ptrdiff_t i = 0; i < count; i++) {
         const ptrdiff_t at = index[i] * stride;
-        const vec_f32 input = splat_f32(u[index[i]]);
-        for (int v = 0; v < vecs; v++) {
+        const vec_f32 input = splat_f32(u[index[i]]), follower = ahead ? splat_f32(next[index[i]]) : input;
+        FNN_UNROLL for (int v = 0; v < vecs; v++) {
             const ptrdiff_t place = at + v * PASS_LANES;
             vec_f32 g = input * (held ? sigmas[v] : load_f32(sigma + v * PASS_LANES));
             if (factored) g *= held ? ds[v] : load_f32(d + v * PASS_LANES);
             if (adds) store_f32(total + place, load_f32(total + place) + g);
             if (moves) {
                 const vec_f32 old = load_f32(w + place);
-                store_f32(w + place, pass_limited(has_floor, old - rate * g, old, limit, floor));
+                const vec_f32 new = pass_limited(has_floor, old - rate * g, old, limit, floor);
+                store_f32(w + place, new);
+                if (ahead) sums[v] += follower * new;
             }
         }
     }
+    FNN_UNROLL for (int v = 0; v < vecs; v++)
+        if (ahead) store_f32(z + v * PASS_LANES, sums[v]);
 }
-#define PASS_ROWS(adds, moves, has_floor)                                                         \
-    if (vecs == 1 && d) PASS_BODY(1, 1, adds, moves, has_floor);                                  \
-    else if (vecs == 1) PASS_BODY(1, 0, adds, moves, has_floor);                                  \
-    else if (vecs == 2 && d) PASS_BODY(2, 1, adds, moves, has_floor);                             \
-    else if (vecs == 2) PASS_BODY(2, 0, adds, moves, has_floor);                                  \
-    else if (d) PASS_BODY(more, 1, adds, moves, has_floor);                                       \
-    else PASS_BODY(more, 0, adds, moves, has_floor)
-#define PASS_BODY(vecs, factored, adds, moves, has_floor) \
-    pass_rows_body(vecs, factored, adds, moves, has_floor, w, total, stride, u, index, count, sigma, d, step)
+#define PASS_WIDTH(vecs, adds, moves, has_floor, ahead)                                                     \
+    if (d)                                                                                                  \
+        pass_rows_body(vecs, 1, adds, moves, has_floor, ahead, w, total, stride, u, index, count, sigma, d, \
+                       step, next, z);                                                                      \
+    else                                                                                                    \
+        pass_rows_body(vecs, 0, adds, moves, has_floor, ahead, w, total, stride, u, index, count, sigma, d, \
+                       step, next, z)
+#define PASS_ROWS(adds, moves, has_floor, ahead)                      \
+    switch (width) {                                                  \
+    case 8: PASS_WIDTH(8, adds, moves, has_floor, ahead); break;      \
+    case 4: PASS_WIDTH(4, adds, moves, has_floor, ahead); break;      \
+    case 2: PASS_WIDTH(2, adds, moves, has_floor, ahead); break;      \
+    default: PASS_WIDTH(1, adds, moves, has_floor, ahead);            \
+    }
+/* `total` NULL: there is none.  `next` NULL: not ahead; it goes with a rate and without a floor only. */
 static void pass_rows(float *w, float *total, ptrdiff_t stride, int vecs, const float *u, const int32_t *index,
-                      ptrdiff_t count, const float *sigma, const float *d, const pass_step *step) {
-    const int more = vecs < 3 ? 3 : vecs; /* so that the compiler knows it for more than two */
-    if (step->rate == 0) {
-        PASS_ROWS(1, 0, 0);
-    } else if (step->has_floor && total) {
-        PASS_ROWS(1, 1, 1);
-    } else if (step->has_floor) {
-        PASS_ROWS(0, 1, 1);
-    } else if (total) {
-        PASS_ROWS(1, 1, 0);
-    } else {
-        PASS_ROWS(0, 1, 0);
+                      ptrdiff_t count, const float *sigma, const float *d, const pass_step *step, const float *next,
+                      float *z) {
+    while (vecs > 0) {
+        const int width = vecs >= 8 ? 8 : vecs >= 4 ? 4 : vecs >= 2 ? 2 : 1;
+        if (step->rate == 0) {
+            PASS_ROWS(1, 0, 0, 0)
+        } else if (next && total) {
+            PASS_ROWS(1, 1, 0, 1)
+        } else if (next) {
+            PASS_ROWS(0, 1, 0, 1)
+        } else if (step->has_floor && total) {
+            PASS_ROWS(1, 1, 1, 0)
+        } else if (step->has_floor) {
+            PASS_ROWS(0, 1, 1, 0)
+        } else if (total) {
+            PASS_ROWS(1, 1, 0, 0)
+        } else {
+            PASS_ROWS(0, 1, 0, 0)
+        }
+        vecs -= width;
+        w += width * PASS_LANES, sigma += width * PASS_LANES;
+        if (total) total += width * PASS_LANES;
+        if (d) d += width * PASS_LANES;
+        if (next) z += width * PASS_LANES;
     }
 }
 #undef PASS_ROWS
-#undef PASS_BODY
+#undef PASS_WIDTH
+
+/* List where u or next is not zero; `sizes` has room for the sums of their magnitudes.  As list_nonzero. */
+static ptrdiff_t pass_list_either(int32_t *index, const float *u, const float *next, float *sizes, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i += PASS_LANES)
+        store_f32(sizes + i, pass_absolute(load_f32(u + i)) + pass_absolute(load_f32(next + i)));
+    return list_nonzero_f32(index, sizes, n);
+}
 
 #endif
