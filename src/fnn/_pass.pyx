@@ -106,6 +106,7 @@ cdef struct Net:
     const int32_t *all  # 0, 1, 2, ...
     float *next  # the next sample's inputs, and 1 for the bias
     float *sizes  # room for as many numbers
+    int32_t *both  # room to list them
     bint has_next
     bint ahead  # the first level's raw values are those of the next sample already
     double weights_looked_at  # since the last look at signals
@@ -163,16 +164,16 @@ cdef class Bound:
         scratch = floats(np.zeros(sum(wide) + 3 * sum(padded) + 2 * wide[0] + LINE, np.float32), self.keep)
         scratch += (-<uintptr_t>scratch) % 64 // sizeof(float)
         room = max(wide) + LINE  # a vector is stored where the last number goes
-        lists = np.tile(np.arange(room, dtype=np.int32), net.n_levels + 1)
+        lists = np.tile(np.arange(room, dtype=np.int32), net.n_levels + 2)
         self.keep.append(lists)
-        net.all = &lists[0]
+        net.all, net.both = &lists[0], &lists[room]
         for l in range(net.n_levels):
             level = &net.levels[l]
             level.inputs, level.outputs, level.stride = sizes[l], sizes[l + 1], levels.strides[l]
             level.vecs = (level.outputs + PASS_LANES - 1) // PASS_LANES
             level.weights, level.corners, level.usage = levels.offsets[l], levels.corner_offsets[l], usage
             usage += level.outputs
-            level.listed = &lists[(l + 1) * room]
+            level.listed = &lists[(l + 2) * room]
             level.u, scratch = scratch, scratch + <Py_ssize_t>wide[l]
             level.u[level.inputs] = 1
             level.below, scratch = scratch, scratch + <Py_ssize_t>padded[l]
@@ -353,11 +354,10 @@ cdef bint looks_ahead(Net *net, Level *level) noexcept nogil:
     cdef Py_ssize_t both
     if not net.has_next or not net.quick or net.kind == CORNER or net.step.rate == 0 or net.step.has_floor:
         return False
-    both = pass_list_either(level.listed, level.u, net.next, net.sizes, level.inputs + 1)
+    both = pass_list_either(net.both, level.u, net.next, net.sizes, level.inputs + 1)
     if both > level.count + level.count // 4:
-        level.count = list_nonzero_f32(level.listed, level.u, level.inputs + 1)
         return False
-    level.count = both
+    level.index, level.count = net.both, both
     return True
 
 
