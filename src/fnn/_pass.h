@@ -21,8 +21,6 @@ typedef struct {
     int has_floor;
 } pass_step;
 
-FNN_INLINE vec_f32 pass_absolute(vec_f32 v) { return larger_f32(v, -v); }
-
 /* Whether a comparison holds in any lane. */
 FNN_INLINE int pass_any(ints_f32 mask) {
 #if FNN_BYTES == 64
@@ -44,7 +42,7 @@ static int pass_tame(const float *v, ptrdiff_t n) {
     const vec_f32 most = splat_f32(0x1p60f);
     vec_f32 largest = splat_f32(0);
     for (ptrdiff_t j = 0; j < n; j += PASS_LANES) {
-        vec_f32 size = pass_absolute(load_f32(v + j));
+        vec_f32 size = magnitude_f32(load_f32(v + j));
         largest = choose_f32(size < most, larger_f32(largest, size), most);
     }
     return !pass_any(largest >= most);
@@ -58,7 +56,7 @@ static int pass_settled(const float *w, ptrdiff_t n, const pass_step *step) {
     if (!(step->limit > 0 && step->limit < 0x1p60f)) return 0;
     if (step->has_floor && !(step->floor > 0 && step->floor <= step->limit)) return 0;
     for (ptrdiff_t j = 0; j < n; j += PASS_LANES) {
-        vec_f32 v = load_f32(w + j), size = pass_absolute(v);
+        vec_f32 v = load_f32(w + j), size = magnitude_f32(v);
         moved |= (size > limit) | (size < floor) | (v != v) | (bits_f32(v) == minus_zero);
     }
     return !pass_any(moved);
@@ -122,6 +120,15 @@ FNN_INLINE vec_f32 pass_limited(const int has_floor, vec_f32 new, vec_f32 old, v
     return value;
 }
 
+/* The limiter without a floor, for a positive limit and no NaN. */
+FNN_INLINE vec_f32 pass_clamped(vec_f32 new, vec_f32 limit) {
+#if FNN_BYTES == 64
+    return (vec_f32)_mm512_range_ps((__m512)new, (__m512)limit, 2); /* the smaller magnitude with the sign of `new` */
+#else
+    return larger_f32(-limit, smaller_f32(limit, new));
+#endif
+}
+
 /* Gradients u[i] sigma, times d if `factored`, of the listed rows: added to the total (`adds`), and the step of the rate
    (`moves`).  `ahead`: while a row is at hand, its share of the next sample's raw values, z += next[i] W[i, :], from 0. */
 FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int adds, const int moves, const int has_floor,
@@ -146,7 +153,9 @@ FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int add
             if (adds) store_f32(total + place, load_f32(total + place) + g);
             if (moves) {
                 const vec_f32 old = load_f32(w + place);
-                const vec_f32 new = pass_limited(has_floor, old - rate * g, old, limit, floor);
+                const vec_f32 stepped = old - rate * g;
+                const vec_f32 new =
+                    ahead ? pass_clamped(stepped, limit) : pass_limited(has_floor, stepped, old, limit, floor);
                 store_f32(w + place, new);
                 if (ahead) sums[v] += follower * new;
             }
@@ -203,7 +212,7 @@ static void pass_rows(float *w, float *total, ptrdiff_t stride, int vecs, const 
 /* List where u or next is not zero; `sizes` has room for the sums of their magnitudes.  As list_nonzero. */
 static ptrdiff_t pass_list_either(int32_t *index, const float *u, const float *next, float *sizes, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i += PASS_LANES)
-        store_f32(sizes + i, pass_absolute(load_f32(u + i)) + pass_absolute(load_f32(next + i)));
+        store_f32(sizes + i, magnitude_f32(load_f32(u + i)) + magnitude_f32(load_f32(next + i)));
     return list_nonzero_f32(index, sizes, n);
 }
 

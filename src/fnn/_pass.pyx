@@ -5,8 +5,7 @@
 A. Built once per instruction set, without contraction into fused multiply-adds: every operation is rounded by itself and
    every sum taken in the class's own order, so that these results too are the class's, bit for bit.  Where the order
    leaves room for vectors, over neurons and over inputs, `_pass.h` holds the loops.
-B. The parameters are worked on where they lie, in the arrays of `_pass_state.State`; `Bound` points at them for the time
-   of a call.
+B. The parameters are worked on where they lie, in the arrays of `_pass_state.State`; a `Bound` points at them.
 C. A zero input changes no sum, and no weight that is settled: inside the limit, outside the floor, not -0.  A ReLU that
    is off lets nothing through.  `Net.quick` says that both hold and that no product can leave float32, whose infinity
    times zero would be NaN; then such inputs are left out.  Else the class's operations are done to the letter.
@@ -191,6 +190,13 @@ cdef class Bound:
 
     def __dealloc__(self):
         free(self.net.levels)
+
+
+cdef Bound bound_to(state):
+    """The state's own Bound, made once; `make_room`, which alone gives a state other arrays, drops it."""
+    if type(state.bound) is not Bound:
+        state.bound = Bound(state)
+    return state.bound
 
 
 # ---- One sample --------------------------------------------------------------------------------------------------
@@ -421,7 +427,7 @@ cdef bint interrupted(Net *net) except True nogil:
 
 def compute(state, const float[:, ::1] inputs):
     """Outputs (N, O) for inputs (N, I), and of each sample the index of the highest, the first one on a tie."""
-    cdef Bound bound = Bound(state)
+    cdef Bound bound = Bound(state)  # with scratch of its own: several threads may compute at once
     cdef Net *net = &bound.net
     cdef const Level *level = &net.levels[net.n_levels - 1]
     cdef Py_ssize_t n
@@ -442,6 +448,7 @@ cdef bint train_samples(Net *net, const float[:, ::1] inputs, const float[:, ::1
     cdef float scale, judged
     cdef bint effective = effective_counts is not None
     net.step.rate = rate
+    net.ahead = False
     net.quick = pass_tame(net.weights, net.n_weights)
     if rate != 0:
         net.quick = net.quick and pass_settled(net.weights, net.n_weights, &net.step)
@@ -465,7 +472,7 @@ cdef bint train_samples(Net *net, const float[:, ::1] inputs, const float[:, ::1
 def train(state, const float[:, ::1] inputs, const float[:, ::1] targets, float rate, const uint32_t[::1] counts,
           float[::1] effective_counts):
     """Samples (N, I), (N, O) in order, with their counts (N,) and effective counts (N,), which may change."""
-    cdef Bound bound = Bound(state)
+    cdef Bound bound = bound_to(state)
     with nogil:
         train_samples(&bound.net, inputs, targets, rate, counts, effective_counts)
 
@@ -521,7 +528,7 @@ cdef void start(Net *net) noexcept nogil:
 
 def start_pass(state):
     """Zero what a pass adds up; then momentum moves every parameter."""
-    start(&(<Bound>Bound(state)).net)
+    start(&bound_to(state).net)
 
 
 cdef void add_squares(const float *values, Py_ssize_t n, double *total, double *own) noexcept nogil:
@@ -554,7 +561,7 @@ cdef void end(Net *net) noexcept nogil:
 
 def end_pass(state):
     """Compute the norms of the gradient and count the pass."""
-    end(&(<Bound>Bound(state)).net)
+    end(&bound_to(state).net)
 
 
 cdef void add_squared_change(const float *new, const float *old, Py_ssize_t n, double *total) noexcept nogil:
@@ -753,7 +760,7 @@ cdef bint apply(Net *net, float rate) noexcept nogil:
 
 def apply_gradient(state, float rate):
     """Move the parameters by the pass's gradient; True if auto_rate has undone the last such move instead."""
-    return apply(&(<Bound>Bound(state)).net, rate)
+    return apply(&bound_to(state).net, rate)
 
 
 cdef Py_ssize_t turn_round(Net *net, int64_t max_unused) noexcept nogil:
@@ -780,13 +787,13 @@ cdef Py_ssize_t turn_round(Net *net, int64_t max_unused) noexcept nogil:
 
 def reclaim(state, int64_t max_unused):
     """Turn round the neurons that at most `max_unused` samples of the pass have used; how many those were."""
-    return turn_round(&(<Bound>Bound(state)).net, max_unused)
+    return turn_round(&bound_to(state).net, max_unused)
 
 
 def train_pass(state, const float[:, ::1] inputs, const float[:, ::1] targets, float rate, const uint32_t[::1] counts,
                float[::1] effective_counts, float apply_rate, max_unused):
     """A whole pass: start, every sample, end, apply unless its rate is 0, reclaim unless None: (undone, reclaimed)."""
-    cdef Bound bound = Bound(state)
+    cdef Bound bound = bound_to(state)
     cdef Net *net = &bound.net
     cdef bint undone = False, reclaims = max_unused is not None
     cdef Py_ssize_t reclaimed = 0

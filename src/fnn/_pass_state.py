@@ -141,6 +141,11 @@ class State:
         self.input_sums = self.saved_input_sums = np.zeros((2, 0), np.float32)
         self.saved_weights, self.saved_corners = self.gradient, self.corner_gradient
         self.saved_gradient, self.saved_corner_gradient = self.gradient, self.corner_gradient  # of the last level
+        self.bound: object = None  # what the compiled kernels keep between calls: pointers at these arrays, and scratch
+
+    def __getstate__(self) -> dict[str, object]:
+        """Copy and pickle everything but the pointers."""
+        return self.__dict__ | {"bound": None}
 
     def new_corners(self) -> np.ndarray:
         """Return zeros for corners (C,), of which only CORNER has any."""
@@ -148,7 +153,7 @@ class State:
 
     def make_room(self) -> None:
         """Give a pass the arrays that its settings call for."""
-        settings = self.settings[0]
+        self.bound, settings = None, self.settings[0]
         if not settings["total_gradient"]:
             self.gradient, self.corner_gradient = self.weights[:0], self.corners[:0]
         elif not len(self.gradient):
