@@ -1,4 +1,4 @@
-"""Builds the compiled parts: one extension per instruction set from the one source _backprop.pyx, and _cpu.pyx.
+"""Builds the compiled parts: one extension per instruction set from each of KERNELS, and _cpu.pyx.
 
 FNN_REQUIRE_EXT=1 makes a failed build an error; without it the package installs and runs on NumPy, and a note says why.
 """
@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+from itertools import product
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -20,25 +21,33 @@ LEVELS = {"baseline": []} | ({level: [f"-march={level}"] for level in ("x86-64-v
 OPTIMISE = ["/O2", "/std:c11"] if MSVC else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
 
 
+# Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and needs
+# little of _simd.h.
+KERNELS = {
+    "_backprop": (["_simd.h", "_vector_math.h"], []),
+    "_pass": (["_simd.h", "_vector_math.h", "_pass.h"], [] if MSVC else ["-ffp-contract=off", "-Wno-unused-function"]),
+}
+
+
 def extensions():
-    """One copy of _backprop.pyx per level, so that Cython gives each build its own module name."""
+    """One copy of each kernel source per level, so that Cython gives each build its own module name."""
     from Cython.Build import cythonize
 
     generated = Path("build/cython")
     generated.mkdir(parents=True, exist_ok=True)
     found = [Extension("fnn._cpu", [str(SOURCE / "_cpu.pyx")])]
-    for level, flags in LEVELS.items():
-        name = "_backprop_" + level.replace("-", "_")
+    for (source, (headers, own)), (level, flags) in product(KERNELS.items(), LEVELS.items()):
+        name = f"{source}_{level.replace('-', '_')}"
         copy = generated / f"{name}.pyx"
-        shutil.copyfile(SOURCE / "_backprop.pyx", copy)
+        shutil.copy2(SOURCE / f"{source}.pyx", copy)  # with its time: what has not changed is not built again
         wide = ["-mprefer-vector-width=512"] if level == "x86-64-v4" else []
         found.append(
             Extension(
                 f"fnn.{name}",
                 [str(copy)],
                 include_dirs=[str(SOURCE)],
-                depends=[str(SOURCE / "_simd.h"), str(SOURCE / "_vector_math.h")],
-                extra_compile_args=OPTIMISE + flags + wide,
+                depends=[str(SOURCE / header) for header in headers],
+                extra_compile_args=OPTIMISE + own + flags + wide,
             )
         )
     built = cythonize(found, build_dir=str(generated), language_level=3)

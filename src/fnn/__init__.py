@@ -2,6 +2,7 @@
 
 from fnn._digits import load_digits
 from fnn._dispatch import available_backends, backend, set_backend, show_config
+from fnn._float_neural_net import FloatNeuralNet, Options
 from fnn._formulas import activations, losses
 from fnn._modelfile import ModelFileError
 from fnn._network import Dense, Input, Network, load
@@ -16,10 +17,12 @@ __all__ = [
     "Adam",
     "Dense",
     "DivergenceError",
+    "FloatNeuralNet",
     "History",
     "Input",
     "ModelFileError",
     "Network",
+    "Options",
     "__version__",
     "activations",
     "available_backends",

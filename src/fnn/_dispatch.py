@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -16,13 +17,14 @@ import numpy as np
 
 from fnn import _threads
 
-# Best first.  Each compiled name is one build of _backprop.pyx for an instruction set.
+# Best first.  Each compiled name is one build of _backprop.pyx for an instruction set, and of _pass.pyx beside it.
 MODULES = {
     "x86-64-v4": "fnn._backprop_x86_64_v4",
     "x86-64-v3": "fnn._backprop_x86_64_v3",
     "baseline": "fnn._backprop_baseline",
     "numpy": "fnn._backprop_numpy",
 }
+PASS_MODULES = {module: module.replace("_backprop", "_pass") for module in MODULES.values()}
 INSTRUCTION_SETS = {
     "x86-64-v4": "AVX-512",
     "x86-64-v3": "AVX2 and FMA",
@@ -36,7 +38,7 @@ def obstacle(name: str) -> str | None:
     """Say why the backend `name` cannot run here, or None if it can."""
     if name == "numpy":
         return None
-    if find_spec(MODULES[name]) is None:
+    if find_spec(MODULES[name]) is None or find_spec(PASS_MODULES[MODULES[name]]) is None:
         if BUILD_NOTE.exists():
             return f"not built: {BUILD_NOTE.read_text(encoding='utf-8').strip()}"
         return "not part of this installation"
@@ -63,6 +65,7 @@ def _load(name: object, argument: str) -> ModuleType:
         raise ValueError(
             f"{argument}: {name} cannot run here ({reason}); expected one of {', '.join(available_backends())}"
         )
+    importlib.import_module(PASS_MODULES[MODULES[name]])
     return importlib.import_module(MODULES[name])
 
 
@@ -74,6 +77,11 @@ def _choose() -> tuple[ModuleType, str]:
 
 
 kernels, _reason = _choose()  # the name is the module's, so that threads which switch at once cannot tear them apart
+
+
+def pass_kernels() -> ModuleType:
+    """Return the kernels of FloatNeuralNet that belong to the backend in use."""
+    return sys.modules[PASS_MODULES[kernels.__name__]]
 
 
 def backend() -> str:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -39,22 +39,26 @@ class ModelFileError(ValueError):
 
 def write(path: str | os.PathLike[str], layout: Layout, parameters: np.ndarray) -> None:
     """Write a model file beside `path` and rename it."""
-    target = os.path.realpath(path)  # a symbolic link stays one
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise ModelFileError(f"{os.fspath(path)}: expected a file or nothing there, got a directory or a device")
     if not np.isfinite(parameters).all():
         raise ModelFileError(f"{os.fspath(path)}: expected finite parameters, got NaN or infinity; nothing was written")
     prefix = _prefix(layout, parameters.dtype)
     data = np.ascontiguousarray(parameters, DTYPES[parameters.dtype.name])
     digest = hashlib.sha256(prefix)
     digest.update(data.data)
+    replace_file(path, prefix, data, digest.digest())
+
+
+def replace_file(path: str | os.PathLike[str], *pieces: bytes | np.ndarray) -> None:
+    """Write a file of these pieces beside `path` and rename it, so that there is all of it or what was there before."""
+    target = os.path.realpath(path)  # a symbolic link stays one
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ModelFileError(f"{os.fspath(path)}: expected a file or nothing there, got a directory or a device")
     # Not tempfile: its files are private, while mode "x" leaves the permissions to the umask, as for any new file.
     temporary = os.path.join(os.path.dirname(target), f".fnn-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(prefix)
-            file.write(data.data)
-            file.write(digest.digest())
+            for piece in pieces:
+                file.write(piece.data if isinstance(piece, np.ndarray) else piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -64,18 +68,24 @@ def write(path: str | os.PathLike[str], layout: Layout, parameters: np.ndarray) 
         raise
 
 
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; anything else is refused."""
+    # Without O_NONBLOCK the opening of a named pipe would wait for a writer.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ModelFileError(f"{os.fspath(path)}: expected a regular file")
+    return file
+
+
 def read(path: str | os.PathLike[str]) -> tuple[Layout, np.ndarray]:
     """Return what a model file holds: the layout and the parameters (P,)."""
 
     def refuse(what: str) -> NoReturn:
         raise ModelFileError(f"{os.fspath(path)}: {what}") from None
 
-    # Without O_NONBLOCK the opening of a named pipe would wait for a writer.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            refuse("expected a regular file")
-        length = status.st_size
+    with open_regular(path) as file:
+        length = os.fstat(file.fileno()).st_size
         start = file.read(len(MAGIC) + LENGTHS.size)
         _check_magic(start, refuse)
         if len(start) < len(MAGIC) + LENGTHS.size:

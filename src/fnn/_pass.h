@@ -1,0 +1,219 @@
+/* SIMD kernels of _pass.pyx: one sample through one level of a FloatNeuralNet, in float32 as the C++ class rounds it.
+
+   A. Every product and every sum is rounded by itself: this header and _pass.pyx are compiled without contraction into
+      fused multiply-adds (setup.py).  A vector holds neurons, or inputs, whose sums are independent; the terms of a
+      sum are added one after the other, from the first to the last.  So any width gives the class's own bits.
+   B. Rows of weights start on a cache line and are padded to whole ones (_pass_state.py).  The padding may be read and
+      written; no result depends on it.
+   C. `index` lists the rows to visit.  _pass.pyx leaves those of a zero input out only where they change nothing.
+
+   Letters: I rows of a block, the bias's being the last; O neurons, in `vecs` vectors; `stride` from row to row. */
+
+#ifndef FNN_PASS_H
+#define FNN_PASS_H
+
+#include "_simd.h"
+
+enum { PASS_LANES = lanes_f32 };
+
+typedef struct {
+    float rate, limit, floor;
+    int has_floor;
+} pass_step;
+
+/* Whether a comparison holds in any lane. */
+FNN_INLINE int pass_any(ints_f32 mask) {
+#if FNN_BYTES == 64
+    return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif FNN_BYTES == 32
+    return _mm256_movemask_ps((__m256)mask) != 0;
+#elif FNN_BYTES == 16 && defined(__SSE2__)
+    return _mm_movemask_ps((__m128)mask) != 0;
+#elif FNN_BYTES
+    ints_f32 none = {0};
+    return memcmp(&mask, &none, sizeof mask) != 0;
+#else
+    return mask;
+#endif
+}
+
+/* Whether products of two such numbers stay far inside float32, for all of n; NaN does not. */
+static int pass_tame(const float *v, ptrdiff_t n) {
+    const vec_f32 most = splat_f32(0x1p60f);
+    vec_f32 largest = splat_f32(0);
+    for (ptrdiff_t j = 0; j < n; j += PASS_LANES) {
+        vec_f32 size = magnitude_f32(load_f32(v + j));
+        largest = choose_f32(size < most, larger_f32(largest, size), most);
+    }
+    return !pass_any(largest >= most);
+}
+
+/* Whether a step of 0 changes none of n weights: inside the limit, outside the floor, and no -0, which -(-0) moves. */
+static int pass_settled(const float *w, ptrdiff_t n, const pass_step *step) {
+    const vec_f32 limit = splat_f32(step->limit), floor = splat_f32(step->has_floor ? step->floor : 0);
+    const ints_f32 minus_zero = bits_f32(splat_f32(-0.0f));
+    ints_f32 moved = bits_f32(splat_f32(0));
+    if (!(step->limit > 0 && step->limit < 0x1p60f)) return 0;
+    if (step->has_floor && !(step->floor > 0 && step->floor <= step->limit)) return 0;
+    for (ptrdiff_t j = 0; j < n; j += PASS_LANES) {
+        vec_f32 v = load_f32(w + j), size = magnitude_f32(v);
+        moved |= (size > limit) | (size < floor) | (v != v) | (bits_f32(v) == minus_zero);
+    }
+    return !pass_any(moved);
+}
+
+/* z = sum over the listed rows of u[i] W[i, :], for `vecs` vectors of neurons. */
+FNN_INLINE void pass_forward_block(const int vecs, float *z, const float *w, ptrdiff_t stride, const float *u,
+                                   const int32_t *index, ptrdiff_t count) {
+    vec_f32 sums[8];
+    FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] = splat_f32(0);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const float *row = w + index[i] * stride;
+        const vec_f32 input = splat_f32(u[index[i]]);
+        FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] += input * load_f32(row + v * PASS_LANES);
+    }
+    FNN_UNROLL for (int v = 0; v < vecs; v++) store_f32(z + v * PASS_LANES, sums[v]);
+}
+static void pass_forward(float *z, ptrdiff_t vecs, const float *w, ptrdiff_t stride, const float *u,
+                         const int32_t *index, ptrdiff_t count) {
+    for (; vecs >= 8; vecs -= 8, z += 8 * PASS_LANES, w += 8 * PASS_LANES)
+        pass_forward_block(8, z, w, stride, u, index, count);
+    if (vecs & 4) {
+        pass_forward_block(4, z, w, stride, u, index, count);
+        z += 4 * PASS_LANES, w += 4 * PASS_LANES;
+    }
+    if (vecs & 2) {
+        pass_forward_block(2, z, w, stride, u, index, count);
+        z += 2 * PASS_LANES, w += 2 * PASS_LANES;
+    }
+    if (vecs & 1) pass_forward_block(1, z, w, stride, u, index, count);
+}
+
+/* s[i] = sum over the O neurons j of W[i, j] sigma[j], times d[j] unless d is NULL; for LANES rows at a time, turned. */
+static void pass_sensitivity(float *s, const float *w, ptrdiff_t stride, ptrdiff_t inputs, ptrdiff_t outputs,
+                             const float *sigma, const float *d) {
+    float tile[PASS_LANES * PASS_LANES];
+    for (ptrdiff_t i = 0; i < inputs; i += PASS_LANES) {
+        const int rows = (int)(inputs - i < PASS_LANES ? inputs - i : PASS_LANES);
+        vec_f32 sum = splat_f32(0);
+        for (ptrdiff_t j = 0; j < outputs; j += PASS_LANES) {
+            const int columns = (int)(outputs - j < PASS_LANES ? outputs - j : PASS_LANES);
+            transpose_block_f32(tile, PASS_LANES, w + i * stride + j, stride, rows);
+            if (d)
+                for (int k = 0; k < columns; k++) sum += load_f32(tile + k * PASS_LANES) * sigma[j + k] * d[j + k];
+            else
+                for (int k = 0; k < columns; k++) sum += load_f32(tile + k * PASS_LANES) * sigma[j + k];
+        }
+        store_f32(s + i, sum);
+    }
+}
+
+/* The limiter. */
+FNN_INLINE vec_f32 pass_limited(const int has_floor, vec_f32 new, vec_f32 old, vec_f32 limit, vec_f32 floor) {
+    vec_f32 value = larger_f32(-limit, smaller_f32(limit, new)), zero = splat_f32(0);
+    if (has_floor) {
+        const ints_f32 inside = (new <= limit) & (new >= -limit);
+        const ints_f32 falls = inside & (old > zero) & (new < floor), rises = inside & (old <= zero) & (new > -floor);
+        value = choose_f32(falls, choose_f32(old > floor, floor, -floor), value);
+        value = choose_f32(rises, choose_f32(old < -floor, -floor, floor), value);
+    }
+    return value;
+}
+
+/* The limiter without a floor, for a positive limit and no NaN. */
+FNN_INLINE vec_f32 pass_clamped(vec_f32 new, vec_f32 limit) {
+#if FNN_BYTES == 64
+    return (vec_f32)_mm512_range_ps((__m512)new, (__m512)limit, 2); /* the smaller magnitude with the sign of `new` */
+#else
+    return larger_f32(-limit, smaller_f32(limit, new));
+#endif
+}
+
+/* Gradients u[i] sigma, times d if `factored`, of the listed rows: added to the total (`adds`), and the step of the rate
+   (`moves`).  `ahead`: while a row is at hand, its share of the next sample's raw values, z += next[i] W[i, :], from 0. */
+FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int adds, const int moves, const int has_floor,
+                               const int ahead, float *w, float *total, ptrdiff_t stride, const float *u,
+                               const int32_t *index, ptrdiff_t count, const float *sigma, const float *d,
+                               const pass_step *step, const float *next, float *z) {
+    const vec_f32 rate = splat_f32(step->rate), limit = splat_f32(step->limit), floor = splat_f32(step->floor);
+    const int held = vecs <= 2; /* what is the same for every row stays in registers if it is that little */
+    vec_f32 sigmas[2], ds[2], sums[8];
+    FNN_UNROLL for (int v = 0; v < vecs; v++) {
+        if (held) sigmas[v] = load_f32(sigma + v * PASS_LANES);
+        if (held && factored) ds[v] = load_f32(d + v * PASS_LANES);
+        if (ahead) sums[v] = splat_f32(0);
+    }
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const ptrdiff_t at = index[i] * stride;
+        const vec_f32 input = splat_f32(u[index[i]]), follower = ahead ? splat_f32(next[index[i]]) : input;
+        FNN_UNROLL for (int v = 0; v < vecs; v++) {
+            const ptrdiff_t place = at + v * PASS_LANES;
+            vec_f32 g = input * (held ? sigmas[v] : load_f32(sigma + v * PASS_LANES));
+            if (factored) g *= held ? ds[v] : load_f32(d + v * PASS_LANES);
+            if (adds) store_f32(total + place, load_f32(total + place) + g);
+            if (moves) {
+                const vec_f32 old = load_f32(w + place);
+                const vec_f32 stepped = old - rate * g;
+                const vec_f32 new =
+                    ahead ? pass_clamped(stepped, limit) : pass_limited(has_floor, stepped, old, limit, floor);
+                store_f32(w + place, new);
+                if (ahead) sums[v] += follower * new;
+            }
+        }
+    }
+    FNN_UNROLL for (int v = 0; v < vecs; v++)
+        if (ahead) store_f32(z + v * PASS_LANES, sums[v]);
+}
+#define PASS_WIDTH(vecs, adds, moves, has_floor, ahead)                                                     \
+    if (d)                                                                                                  \
+        pass_rows_body(vecs, 1, adds, moves, has_floor, ahead, w, total, stride, u, index, count, sigma, d, \
+                       step, next, z);                                                                      \
+    else                                                                                                    \
+        pass_rows_body(vecs, 0, adds, moves, has_floor, ahead, w, total, stride, u, index, count, sigma, d, \
+                       step, next, z)
+#define PASS_ROWS(adds, moves, has_floor, ahead)                      \
+    switch (width) {                                                  \
+    case 8: PASS_WIDTH(8, adds, moves, has_floor, ahead); break;      \
+    case 4: PASS_WIDTH(4, adds, moves, has_floor, ahead); break;      \
+    case 2: PASS_WIDTH(2, adds, moves, has_floor, ahead); break;      \
+    default: PASS_WIDTH(1, adds, moves, has_floor, ahead);            \
+    }
+/* `total` NULL: there is none.  `next` NULL: not ahead; it goes with a rate and without a floor only. */
+static void pass_rows(float *w, float *total, ptrdiff_t stride, int vecs, const float *u, const int32_t *index,
+                      ptrdiff_t count, const float *sigma, const float *d, const pass_step *step, const float *next,
+                      float *z) {
+    while (vecs > 0) {
+        const int width = vecs >= 8 ? 8 : vecs >= 4 ? 4 : vecs >= 2 ? 2 : 1;
+        if (step->rate == 0) {
+            PASS_ROWS(1, 0, 0, 0)
+        } else if (next && total) {
+            PASS_ROWS(1, 1, 0, 1)
+        } else if (next) {
+            PASS_ROWS(0, 1, 0, 1)
+        } else if (step->has_floor && total) {
+            PASS_ROWS(1, 1, 1, 0)
+        } else if (step->has_floor) {
+            PASS_ROWS(0, 1, 1, 0)
+        } else if (total) {
+            PASS_ROWS(1, 1, 0, 0)
+        } else {
+            PASS_ROWS(0, 1, 0, 0)
+        }
+        vecs -= width;
+        w += width * PASS_LANES, sigma += width * PASS_LANES;
+        if (total) total += width * PASS_LANES;
+        if (d) d += width * PASS_LANES;
+        if (next) z += width * PASS_LANES;
+    }
+}
+#undef PASS_ROWS
+#undef PASS_WIDTH
+
+/* List where u or next is not zero; `sizes` has room for the sums of their magnitudes.  As list_nonzero. */
+static ptrdiff_t pass_list_either(int32_t *index, const float *u, const float *next, float *sizes, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i += PASS_LANES)
+        store_f32(sizes + i, magnitude_f32(load_f32(u + i)) + magnitude_f32(load_f32(next + i)));
+    return list_nonzero_f32(index, sizes, n);
+}
+
+#endif
