@@ -21,8 +21,8 @@ LEVELS = {"baseline": []} | ({level: [f"-march={level}"] for level in ("x86-64-v
 OPTIMISE = ["/O2", "/std:c11"] if MSVC else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
 
 
-# Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and needs
-# little of _simd.h.
+# Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and
+# needs little of _simd.h.
 KERNELS = {
     "_backprop": (["_simd.h", "_vector_math.h"], []),
     "_pass": (["_simd.h", "_vector_math.h", "_pass.h"], [] if MSVC else ["-ffp-contract=off", "-Wno-unused-function"]),

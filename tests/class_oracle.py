@@ -1,7 +1,7 @@
 """The C++ class once more, in scalar loops: a judge for FloatNeuralNet that shares no code with it and no arrays.
 
-Numbers are numpy.float32, one rounded operation at a time, in lists of lists; floats are the class's doubles.  The names
-are the class's.  It is slow and says everything twice rather than cleverly.
+Numbers are numpy.float32, one rounded operation at a time, in lists of lists; floats are the class's doubles.  The
+names are the class's.  It is slow and says everything twice rather than cleverly.
 """
 
 import math
@@ -314,9 +314,7 @@ class Oracle:
         a_sum = b_sum = u_sum = 0.0
         changed = unchanged = 0
         for kind, level, i, j in self.places():
-            now, last = (
-                (self.gradient, self.last) if kind == "weight" else (self.corner_gradient, self.corner_last)
-            )
+            now, last = (self.gradient, self.last) if kind == "weight" else (self.corner_gradient, self.corner_last)
             a, b = now[level][i][j], last[level][i][j]
             if F(a * b) < 0:
                 changed += 1

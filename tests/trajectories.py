@@ -1,7 +1,7 @@
 """Golden trajectories replayed: the class's own runs (data/README.md), compared in every recorded array, bit for bit.
 
-`replay` goes through the public class, so that what is checked is the backend in use; test_can_fail.py puts kernels that
-were broken on purpose in its place.
+`replay` goes through the public class, so that what is checked is the backend in use; test_can_fail.py puts kernels
+that were broken on purpose in its place.
 """
 
 import json

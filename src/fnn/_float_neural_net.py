@@ -330,7 +330,9 @@ class FloatNeuralNet:
         rate32 = _rate(rate, "rate")
         self._needs_gradient()
         if not self._state.tally[0]["to_apply"] or not self._state.tally[0]["cases"]:
-            raise ValueError("apply_gradient: expected a pass with samples that has ended since the last call, got none")
+            raise ValueError(
+                "apply_gradient: expected a pass with samples that has ended since the last call, got none"
+            )
         return bool(_dispatch.pass_kernels().apply_gradient(self._state, rate32))
 
     def reclaim(self, max_unused: int = 0) -> int:
@@ -642,7 +644,13 @@ class FloatNeuralNet:
         if self._options.momentum and rate32 != 0:
             raise ValueError(f"rate: expected 0 with momentum, got {rate!r}")
         counts, effective = _counts(count, len(x)), _effective_counts(effective_count, len(x))
-        return _checks.as_finite(x, FLOAT32, names[0]), _checks.as_finite(y, FLOAT32, names[1]), rate32, counts, effective
+        return (
+            _checks.as_finite(x, FLOAT32, names[0]),
+            _checks.as_finite(y, FLOAT32, names[1]),
+            rate32,
+            counts,
+            effective,
+        )
 
     def _mean(self, total: str, cases: str) -> float:
         tally = self._state.tally[0]

@@ -1,15 +1,16 @@
 """The passes of the C++ class FloatNeuralNet in NumPy: the reference, and the fallback where nothing was compiled.
 
-`_pass.pyx` holds the same functions in the same order, to read side by side.  Both do the class's own float32 operations,
-each rounded by itself, in the class's own order, so that their results are the class's, bit for bit.  Hence no matrix
-product and no `sum`, which choose an order of their own: `np.add.accumulate` adds from the first term to the last.
+`_pass.pyx` holds the same functions in the same order, to read side by side.  Both do the class's own float32
+operations, each rounded by itself, in the class's own order, so that their results are the class's, bit for bit.
+Hence no matrix product and no `sum`, which choose an order of their own: `np.add.accumulate` adds from the first term
+to the last.
 
-docs/float-neural-net.md describes the arithmetic; shape letters: N samples, I neurons of the level below, O of the level.
+docs/float-neural-net.md describes the arithmetic; shape letters: N samples, I neurons of the level below, O of the
+level.
 """
 
 from __future__ import annotations
 
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -113,16 +114,15 @@ def output_errors(
     tally["effective_cases"] += scale
     tally["error_cases"] += np.uint32(n) * count
     tally["effective_error_cases"] += np.float32(n) * scale
-    return (2 * errors * float(scale)).astype(np.float32)
+    sigma: np.ndarray = (2 * errors * float(scale)).astype(np.float32)
+    return sigma
 
 
-def bend(
-    state: State, level: int, z: np.ndarray, sigma: np.ndarray, rate: np.float32
-) -> np.ndarray:
+def bend(state: State, level: int, z: np.ndarray, sigma: np.ndarray, rate: np.float32) -> np.ndarray:
     """CORNER: the derivatives (O,) of a level; its corners get their gradient and, at once, their step."""
     corners = state.levels.corner_blocks(state.corners)[level - 1]
     left, _, right = corners.T
-    derivatives = np.where(z < 0, left, np.where(z > 0, right, (left + right) / np.float32(2)))
+    derivatives: np.ndarray = np.where(z < 0, left, np.where(z > 0, right, (left + right) / np.float32(2)))
     g = np.column_stack([z * sigma, sigma, z * sigma])
     active = np.column_stack([z < 0, np.ones(len(z), bool), z > 0])
     if len(state.corner_gradient):
@@ -245,7 +245,7 @@ def end_pass(state: State) -> None:
         cases = tally["cases"]
         ratio = float(cases) / float(tally["effective_cases"]) if cases else 1.0
         blocks, corners = state.levels.blocks(state.gradient), state.levels.corner_blocks(state.corner_gradient)
-        total = 0.0
+        total: Any = 0.0
         for level, block in enumerate(blocks):
             entries = np.concatenate([block.ravel(), corners[level].ravel()]).astype(np.float64)
             squares = entries * entries
@@ -263,7 +263,7 @@ def squared_change(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def adapt_rate(state: State) -> bool:
-    """auto_rate: choose the training rate from what the last pass did to the last level; True if it undoes that pass."""
+    """auto_rate: choose the training rate from what the last pass did to the last level; True if it undoes it."""
     settings, tally, levels = state.settings[0], state.tally[0], state.levels
     lowest = 0.0001 / float(tally["cases"])
     if tally["training_rate"] <= 0:
@@ -272,7 +272,10 @@ def adapt_rate(state: State) -> bool:
         tally["redo"], tally["after_redo"] = 0, 1
         return False
     corners = levels.corner_blocks(state.corners)[-1].ravel()
-    gradient, corner_gradient = levels.blocks(state.gradient)[-1], levels.corner_blocks(state.corner_gradient)[-1].ravel()
+    gradient, corner_gradient = (
+        levels.blocks(state.gradient)[-1],
+        levels.corner_blocks(state.corner_gradient)[-1].ravel(),
+    )
     saved_gradient = state.saved_gradient.reshape(len(gradient), -1)[:, : gradient.shape[1]]
     if tally["has_saved"] and not tally["after_redo"]:
         rate = float(tally["training_rate"])
@@ -358,7 +361,9 @@ def move(state: State, rate: np.float32) -> None:
             own = rate if level == n_levels - 1 else rate / np.float32(levels.sizes[level + 2])
             stepped = value - own * gradient
         else:
-            k = (np.arange(before, before + value.size, dtype=np.uint64) + np.uint64(passes % period)) % np.uint64(period)
+            k = (np.arange(before, before + value.size, dtype=np.uint64) + np.uint64(passes % period)) % np.uint64(
+                period
+            )
             if before == 0:
                 k[:1] = passes  # the first one beyond the period too
             counter = k.astype(np.float32).reshape(value.shape)

@@ -1,9 +1,9 @@
 """What a FloatNeuralNet remembers: its parameters and every array and number of its passes, for both backends.
 
-The parameters lie as in the C++ class, each level a block of a row per input and then the biases, a column per neuron;
-but here every row is padded to whole cache lines, so that vectors of any instruction set load it aligned.  Only `Levels`
-knows the offsets; NumPy works on its views of the true shapes, the compiled kernels on the same memory.  The padding
-holds nothing: it is never read into a result.
+The parameters lie as in the C++ class, each level a block of a row per input and then the biases, a column per
+neuron; but here every row is padded to whole cache lines, so that vectors of any instruction set load it aligned.
+Only `Levels` knows the offsets; NumPy works on its views of the true shapes, the compiled kernels on the same memory.
+The padding holds nothing: it is never read into a result.
 
 Shape letters: N samples, P weights, C corner parameters (3 for each neuron), W numbers of the padded weights.
 """
