@@ -59,6 +59,11 @@ def extensions():
 class OptionalBuild(build_ext):
     """Builds what can be built; a failure leaves a note in the package instead of ending the installation."""
 
+    def finalize_options(self):
+        """Compile on all CPUs unless told otherwise."""
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def run(self):
         """Build all; the note of an earlier build goes first."""
         self.note = Path(self.get_ext_fullpath("fnn._cpu")).with_name("_build_note.txt")
