@@ -48,6 +48,7 @@ def test_numpy_numbers_will_do():
     [
         ({"learning_rate": 0}, "learning_rate: expected a finite number > 0, got 0"),
         ({"epsilon": 0.0}, "epsilon: expected a finite number > 0, got 0.0"),
+        ({"epsilon": 1e-50}, r"epsilon: expected at least 2\*\*-126 \(1.2e-38\), got 1e-50"),
         ({"epsilon": "small"}, "epsilon: expected a finite number > 0, got 'small'"),
         ({"beta_1": 1}, r"beta_1: expected a number in \[0, 1\), got 1"),
         ({"beta_2": -0.5}, r"beta_2: expected a number in \[0, 1\), got -0.5"),

@@ -90,7 +90,7 @@ class Adam:
     beta_1, beta_2 : float, default 0.9 and 0.999
         In [0, 1).
     epsilon : float, default 1e-8
-        > 0 and finite.
+        Finite, at least 2**-126, float32's smallest normal number.
 
     Raises
     ------
@@ -108,6 +108,8 @@ class Adam:
             value = getattr(self, name)
             if not is_finite_real(value) or value <= 0:
                 raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+        if self.epsilon < 2.0**-126:  # in float32 it would be 0 or nearly so, and 0 / 0 where a gradient is 0
+            raise ValueError(f"epsilon: expected at least 2**-126 (1.2e-38), got {self.epsilon!r}")
         for name in ("beta_1", "beta_2"):
             value = getattr(self, name)
             if not is_finite_real(value) or not 0 <= value < 1:
