@@ -37,6 +37,8 @@ def read(path: str | os.PathLike[str], n_weights: int, n_corners: int) -> tuple[
     _, version, passes = START.unpack_from(data)
     if version != VERSION:
         raise ModelFileError(f"{name}: expected version {VERSION}, got {version}")
+    if passes < 0:
+        raise ModelFileError(f"{name}: expected passes >= 0, got {passes}")
     if len(data) != expected:
         got = f"{len(data)}" if len(data) < expected else "more"
         raise ModelFileError(f"{name}: expected {expected} bytes for a network of these levels, got {got}")
