@@ -2,8 +2,11 @@
 
 import copy
 import dataclasses
+import os
 import pickle
+import signal
 import struct
+import threading
 
 import numpy as np
 import pytest
@@ -322,6 +325,36 @@ def test_data_of_any_kind_are_taken_and_left_alone(backend):
     plain.train_pass(X, Y, rate=0.01)
     other.train_pass(strided, np.asfortranarray(Y), rate=0.01)
     same(other.weights, plain.weights, "weights")
+
+
+def test_a_pass_can_be_interrupted(backend):
+    """Between two samples; the effective counts of those that were done are handed back."""
+    net, n = network("leaky_relu", [100, 1000, 1000, 2], is_classifier=True), 20_000
+    x, y, effective = np.ones((n, 100), np.float32), np.ones((n, 2), np.float32), np.full(n, 3.5, np.float32)
+    y[:, 0] = 2
+    net.set_level(3, np.eye(1001, 2, -1000))  # every answer is right, so that every effective count shrinks
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            net.train_pass(x, y, effective_count=effective)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        timer.join()
+    done = net.pass_size
+    assert 0 < done < n
+    assert net.training_pass == 0
+    assert abs(int((effective != 3.5).sum()) - done) <= 1  # NumPy may be stopped within a sample
+    fresh = network("leaky_relu", [100, 1000, 1000, 2], is_classifier=True)
+    fresh.set_level(3, net.get_level(3))
+    for each in (net, fresh):
+        each.train_pass(x[:2], y[:2], rate=1e-6)
+    same(net.weights, fresh.weights, "weights")
 
 
 # ---- Checkpoints ---------------------------------------------------------------------------------

@@ -302,8 +302,10 @@ class FloatNeuralNet:
             An argument that is not one of those above.
         """
         samples = self._samples(inputs, targets, rate, count, effective_count)
-        _dispatch.pass_kernels().train(self._state, *samples)
-        _hand_back(samples[-1], effective_count)
+        try:
+            _dispatch.pass_kernels().train(self._state, *samples)
+        finally:  # after Ctrl-C too
+            _hand_back(samples[-1], effective_count)
 
     def end_training_pass(self) -> None:
         """Compute the norms of the total gradient and count the pass."""
@@ -396,10 +398,11 @@ class FloatNeuralNet:
         rate32, unused = _rate(apply_rate, "apply_rate"), _unused(max_unused)
         if rate32 != 0:
             self._needs_gradient()
-        undone, reclaimed = _dispatch.pass_kernels().train_pass(
-            self._state, *samples, rate32, unused if _checks.flag(reclaim, "reclaim") else None
-        )
-        _hand_back(samples[-1], effective_count)
+        most = unused if _checks.flag(reclaim, "reclaim") else None
+        try:
+            undone, reclaimed = _dispatch.pass_kernels().train_pass(self._state, *samples, rate32, most)
+        finally:  # after Ctrl-C too
+            _hand_back(samples[-1], effective_count)
         return bool(undone), int(reclaimed)
 
     def compute(self, inputs: ArrayLike) -> tuple[np.ndarray, Any]:

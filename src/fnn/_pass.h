@@ -89,7 +89,7 @@ static void pass_forward(float *z, ptrdiff_t vecs, const float *w, ptrdiff_t str
     if (vecs & 1) pass_forward_block(1, z, w, stride, u, index, count);
 }
 
-/* s[i] = sum over the O neurons j of W[i, j] sigma[j], times d[j] unless d is NULL; for LANES rows at a time, turned. */
+/* s[i] = sum over the O neurons j of W[i, j] sigma[j], times d[j] unless d is NULL; LANES rows at a time, turned. */
 static void pass_sensitivity(float *s, const float *w, ptrdiff_t stride, ptrdiff_t inputs, ptrdiff_t outputs,
                              const float *sigma, const float *d) {
     float tile[PASS_LANES * PASS_LANES];
@@ -129,8 +129,8 @@ FNN_INLINE vec_f32 pass_clamped(vec_f32 new, vec_f32 limit) {
 #endif
 }
 
-/* Gradients u[i] sigma, times d if `factored`, of the listed rows: added to the total (`adds`), and the step of the rate
-   (`moves`).  `ahead`: while a row is at hand, its share of the next sample's raw values, z += next[i] W[i, :], from 0. */
+/* Gradients u[i] sigma, times d if `factored`, of the listed rows: added to the total (`adds`), and the step of the
+   rate (`moves`).  `ahead`: z = sum of next[i] W[i, :] too, the next sample's raw values, while a row is at hand. */
 FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int adds, const int moves, const int has_floor,
                                const int ahead, float *w, float *total, ptrdiff_t stride, const float *u,
                                const int32_t *index, ptrdiff_t count, const float *sigma, const float *d,

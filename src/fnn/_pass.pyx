@@ -2,15 +2,18 @@
 # cython: freethreading_compatible=True, binding=True, embedsignature=True
 """The passes of the C++ class FloatNeuralNet, compiled.  `_pass_numpy.py` holds the same functions in the same order.
 
-A. Built once per instruction set, without contraction into fused multiply-adds: every operation is rounded by itself and
-   every sum taken in the class's own order, so that these results too are the class's, bit for bit.  Where the order
+A. Built once per instruction set, without contraction into fused multiply-adds: every operation is rounded by itself
+   and every sum taken in the class's own order, so that these results too are the class's, bit for bit.  Where the order
    leaves room for vectors, over neurons and over inputs, `_pass.h` holds the loops.
 B. The parameters are worked on where they lie, in the arrays of `_pass_state.State`; a `Bound` points at them.
 C. A zero input changes no sum, and no weight that is settled: inside the limit, outside the floor, not -0.  A ReLU that
    is off lets nothing through.  `Net.quick` says that both hold and that no product can leave float32, whose infinity
    times zero would be NaN; then such inputs are left out.  Else the class's operations are done to the letter.
+D. The next sample is known: its raw values of the first level are summed while this sample's step goes through the same
+   weights (`looks_ahead`), which saves one walk of two over the largest matrix.
 
-docs/float-neural-net.md describes the arithmetic; shape letters: N samples, I neurons of the level below, O of the level.
+docs/float-neural-net.md describes the arithmetic; shape letters: N samples, I neurons of the level below, O of the
+level.
 """
 
 import numpy as np
@@ -202,7 +205,7 @@ cdef Bound bound_to(state):
 # ---- One sample --------------------------------------------------------------------------------------------------
 
 cdef inline float limited(float new, float old, const pass_step *step, bint *hit) noexcept nogil:
-    """The limiter: `new` inside the saturation limit and, where asked for, outside the floor; and whether it was hit."""
+    """The limiter: `new` inside the saturation limit, where asked for outside the floor; and whether it was hit."""
     hit[0] = True
     if new > step.limit:
         return step.limit
@@ -353,9 +356,9 @@ cdef void derivatives(Net *net, Level *level) noexcept nogil:
 
 
 cdef bint looks_ahead(Net *net, Level *level) noexcept nogil:
-    """Whether to compute the first level's raw values of the next sample while its weights move, and list the rows for both.
+    """Whether to sum the next sample's raw values of the first level while its weights move; lists the rows for both.
 
-    One walk over the weights is then saved.  It pays where the two samples have about the same inputs that are not 0.
+    It pays where the two samples have about the same inputs that are not 0.
     """
     cdef Py_ssize_t both
     if not net.has_next or not net.quick or net.kind == CORNER or net.step.rate == 0 or net.step.has_floor:
@@ -579,7 +582,7 @@ cdef void keep_floats(float *to, const float *frm, Py_ssize_t n) noexcept nogil:
 
 
 cdef bint adapt_rate(Net *net) noexcept nogil:
-    """auto_rate: choose the training rate from what the last pass did to the last level; True if it undoes that pass."""
+    """auto_rate: choose the training rate from what the last pass did to the last level; True if it undoes it."""
     cdef Tally *tally = net.tally
     cdef const Level *level = &net.levels[net.n_levels - 1]
     cdef double lowest = 0.0001 / tally.cases, rate, best, low, high, changed = 0, gradient_changed = 0
