@@ -77,6 +77,16 @@ def test_same_gradient(backend):
         assert other_loss == loss, f"{threads} threads"
 
 
+@pytest.mark.parametrize("threads", [2, 7])
+@pytest.mark.parametrize(("sizes", "rows"), [((300, 333, 19), 257), ((40, 60, 60, 9), 2600)])
+def test_same_predictions(backend, sizes, rows, threads):
+    """The last chunk is a short one, whose rows are other threads'; what goes wrong does so now and then only."""
+    case = make_case(sizes, rows)
+    args = case.layout, case.parameters, case.x
+    one = _dispatch.kernels.predict(*args, 1).tobytes()
+    assert all(_dispatch.kernels.predict(*args, threads).tobytes() == one for _ in range(100))
+
+
 def test_threads_in_use(backend):
     """A workspace says how many it uses, never more than were asked for, and one where there is little to do."""
     make = _dispatch.kernels.Workspace

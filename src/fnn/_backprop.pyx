@@ -885,23 +885,28 @@ cdef void predict_few(real *out, const real *parameters, const real *x, Py_ssize
 cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
     """The outputs for all rows, as one of the team's threads: each takes its own rows of every chunk."""
     cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
-    cdef Py_ssize_t l, r, n = layer.outputs
+    cdef Py_ssize_t l, r, rows, n = layer.outputs
     cdef real *z = arena + plan.row_buffers + thread * 3 * plan.row_buffer
     cdef real *out = <real *>job.out
     cdef Chunk chunk
     cdef Share share
     chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
     chunk = next_chunk(plan, job, chunk)
-    while chunk.rows and not job.stop:
-        gather_rows(arena, plan, job, &chunk, thread)
-        for l in range(plan.n_layers):
-            share = share_of(plan, &plan.layers[l], chunk.rows, thread, job.threads)
-            forward_share(arena, plan, l, share, thread)
-        for r in range(share.begin, share.end):
-            panels_to_row(z, arena + layer.v, plan.room, r, n)
-            output_values(out + (chunk.start + r) * n, z, n, layer.code, layer.slope)
-        if thread == 0:
-            look_at_clock(job, chunk.start, chunk.rows * job.operations)
+    rows = chunk.rows
+    while chunk.rows:
+        if chunk.rows != rows:  # shared out at other places: what is one thread's now was another's
+            fnn_meet(&job.meeting, job.threads)
+            rows = chunk.rows
+        if not job.stop:  # threads may see it at different chunks; they all come to the same meetings
+            gather_rows(arena, plan, job, &chunk, thread)
+            for l in range(plan.n_layers):
+                share = share_of(plan, &plan.layers[l], chunk.rows, thread, job.threads)
+                forward_share(arena, plan, l, share, thread)
+            for r in range(share.begin, share.end):
+                panels_to_row(z, arena + layer.v, plan.room, r, n)
+                output_values(out + (chunk.start + r) * n, z, n, layer.code, layer.slope)
+            if thread == 0:
+                look_at_clock(job, chunk.start, chunk.rows * job.operations)
         chunk = next_chunk(plan, job, chunk)
 
 
