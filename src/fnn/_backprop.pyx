@@ -88,7 +88,7 @@ cdef extern from * nogil:
     """
     /* A barrier that spins, for threads that meet every few microseconds; it yields where one was put off its core. */
     typedef struct { int arrived, phase, go; } fnn_meeting;
-    #if defined(__GNUC__)
+    #if defined(__GNUC__) && !defined(FNN_PLAIN_C)
     #include <sched.h>
     #include <time.h>
     #include <unistd.h>
@@ -1093,7 +1093,7 @@ cdef class Workspace:
     cdef char *memory
     cdef bint single, online
     cdef Py_ssize_t updates  # since the states were zero
-    cdef int most_threads, team
+    cdef int asked_threads, most_threads, team
     cdef double gain  # seconds that the team should save at a step
     cdef readonly Py_ssize_t batch_size
 
@@ -1103,7 +1103,7 @@ cdef class Workspace:
         cdef Py_ssize_t l, at, inputs = 0, vector, panel
         self.layout, self.batch_size = layout, batch_size
         self.online = batch_size == 1 and not states and not keep_gradient
-        self.most_threads = min(threads, FNN_MOST_THREADS)
+        self.asked_threads, self.most_threads = threads, min(threads, FNN_MOST_THREADS)
         self.single = np.dtype(dtype) == np.float32
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
         panel = 2 * vector
@@ -1217,15 +1217,15 @@ cdef class Workspace:
 
     @property
     def threads(self):
-        """Threads in use; may be set from 1 to those that were asked for."""
+        """Threads in use; may be set from 1 to those that were asked for; one where the compiler has no others."""
         return self.team
 
     @threads.setter
     def threads(self, int count):
-        if not 1 <= count <= self.most_threads:
-            raise ValueError(f"threads: expected 1 to {self.most_threads}, got {count}")
-        self.team = count
-        self._seconds(count)
+        if not 1 <= count <= self.asked_threads:
+            raise ValueError(f"threads: expected 1 to {self.asked_threads}, got {count}")
+        self.team = min(count, self.most_threads)
+        self._seconds(self.team)
         self.gain = INFINITY  # whoever sets it wants it
         self._place_inputs()
 
