@@ -19,6 +19,9 @@ MSVC = sys.platform == "win32"
 X86_64 = platform.machine().lower() in ("x86_64", "amd64") and not MSVC
 LEVELS = {"baseline": []} | ({level: [f"-march={level}"] for level in ("x86-64-v3", "x86-64-v4")} if X86_64 else {})
 OPTIMISE = ["/O2", "/std:c11"] if MSVC else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+if platform.machine().lower() in ("aarch64", "arm64") and not MSVC:
+    # Else GCC moves a tile's loads ahead of its products, more than registers hold: 5 of 24 sums then live in memory.
+    OPTIMISE.append("-fno-schedule-insns")
 
 
 # Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and

@@ -35,7 +35,7 @@
 #define FNN_ROWS 6 /* 6 x 2 sums, two weights and a broadcast number fill 15 of 16 registers */
 #elif defined(__aarch64__)
 #define FNN_BYTES 16
-#define FNN_ROWS 12
+#define FNN_ROWS 12 /* 12 x 2 sums, two weights and a number that fmla takes by element fill 27 of 32 registers */
 #else
 #define FNN_BYTES 16
 #define FNN_ROWS 6
