@@ -13,7 +13,9 @@ import numpy as np
 
 from fnn._formulas import (
     BINARY_CROSS_ENTROPY,
+    EXP,
     LEAKY_RELU,
+    POISSON,
     RELU,
     SIGMOID,
     SOFTMAX,
@@ -85,6 +87,8 @@ def activation(z: np.ndarray, dz: np.ndarray, v: np.ndarray, phi: Activation, p:
     if phi.code in (TANH, SIGMOID):
         steepest = 1.0 if phi.code == TANH else 0.25
         return steepest * dz + FUNCTION_ULPS * (2 * p.u * (np.abs(v) + dz) + p.eta)
+    if phi.code == EXP:
+        return np.where(v < np.inf, v * np.expm1(dz) + FUNCTION_ULPS * (2 * p.u * v * np.exp(dz) + p.eta), 0.0)
     if phi.code == SOFTMAX:
         depth = np.where(v > 0, z.max(axis=1, keepdims=True) - z, 0.0)  # each argument of exp, its sign turned
         rounding = p.u * (depth + (v * depth).sum(axis=1, keepdims=True))
@@ -106,9 +110,20 @@ def derivative_factor(v: np.ndarray, dv: np.ndarray, phi: Activation, p: Precisi
 
 
 def output_delta(
-    z: np.ndarray, dz: np.ndarray, v: np.ndarray, y: np.ndarray, loss: Loss, phi: Activation, scale: float, p: Precision
+    z: np.ndarray,
+    dz: np.ndarray,
+    v: np.ndarray,
+    y: np.ndarray,
+    loss: Loss,
+    phi: Activation,
+    scale: float | np.ndarray,
+    p: Precision,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Eq. 16: of the rows' losses (B,), summed in double, and of g = scale * dloss/dz (B, O); y (B, O)."""
+    """Eq. 16: of the rows' losses (B,), summed in double, and of g = scale * dloss/dz (B, O); y (B, O).
+
+    `scale` is one number, or (B, 1) where the rows have weights, which cost a rounding more.
+    """
+    of_weights = int(np.ndim(scale) > 0)
     dv = activation(z, dz, v, phi, p)
     if loss.code == SQUARED_ERROR:
         error = v - y
@@ -116,7 +131,14 @@ def output_delta(
         dsquares = (2 * np.abs(error) + derror) * derror
         dlosses = dsquares + DOUBLE.gamma(y.shape[1] + 1) * (np.square(error) + dsquares)
         factor, dfactor = derivative_factor(v, dv, phi, p)
-        return dlosses.sum(axis=1), elementwise(2 * scale * error, 2 * scale * derror, factor, dfactor, 3, p)
+        return dlosses.sum(axis=1), elementwise(
+            2 * scale * error, 2 * scale * derror, factor, dfactor, 3 + of_weights, p
+        )
+    if loss.code == POISSON:
+        entropy = y * np.abs(np.log(np.where(y > 0, y, 1)))
+        terms = v + y * np.abs(z) + entropy + y
+        dlosses = (v * np.expm1(dz) + y * dz + DOUBLE.gamma(y.shape[1] + 4 + 2 * FUNCTION_ULPS) * terms).sum(axis=1)
+        return dlosses, scale * (dv + p.gamma(3 + of_weights) * (v + dv + y)) + p.eta
     total = np.ones((len(y), 1)) if loss.code == BINARY_CROSS_ENTROPY else y.sum(axis=1, keepdims=True)
     slope = np.abs(v * total - y)
     terms = (np.abs(y) + total) * np.abs(z).max(axis=1, keepdims=True) + total
@@ -125,7 +147,7 @@ def output_delta(
         depth = z.max(axis=1, keepdims=True) - z
         of_sum = p.u * (v * depth).sum(axis=1) + 2 * FUNCTION_ULPS * p.u + p.gamma(y.shape[1])
         dlosses += total[:, 0] * of_sum
-    dslope = dv * total + p.gamma(y.shape[1] + 4) * ((v + dv) * total + np.abs(y))
+    dslope = dv * total + p.gamma(y.shape[1] + 4 + of_weights) * ((v + dv) * total + np.abs(y))
     return dlosses, scale * dslope + p.eta
 
 
@@ -172,6 +194,23 @@ def gradient(
         ones, exact = with_ones(u, du)
         block[:] = product(ones.T, exact.T, g, dg, p)
     return out
+
+
+def penalised(layout: Layout, flat: Bounded, slope: Bounded, decay: float, p: Precision) -> np.ndarray:
+    """Eq. 19a: of the gradient (P,) with decay * W added to that of the weights, from the gradient without."""
+    dslope = slope[1].copy()
+    for w, dw, g, dg in zip(*(layout.weights(vector) for vector in (*flat, slope[0], dslope)), strict=True):
+        dg += decay * dw + p.gamma(3) * (np.abs(g) + dg + decay * (np.abs(w) + dw)) + p.eta
+    return dslope
+
+
+def penalty(layout: Layout, flat: Bounded, alpha: float) -> float:
+    """Eq. 19a: of alpha / 2 times the sum of the squared weights, taken in double."""
+    total = 0.0
+    for w, dw in zip(*(layout.weights(vector) for vector in flat), strict=True):
+        dsquares = (2 * np.abs(w) + dw) * dw
+        total += float((dsquares + DOUBLE.gamma(w.size + len(layout.shapes) + 3) * (w**2 + dsquares)).sum())
+    return alpha / 2 * total
 
 
 def update(flat: Bounded, velocity: Bounded, slope: Bounded, rule: Rule, p: Precision) -> tuple[np.ndarray, np.ndarray]:

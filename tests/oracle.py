@@ -8,11 +8,14 @@ Letters: B rows of a batch, I fan-in, O fan-out, L layers.
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 Row = list[float]
 Matrix = list[Row]
+
+LARGEST_EXPONENT = math.log(sys.float_info.max)  # beyond it exp is infinite
 
 
 class Layer(NamedTuple):
@@ -34,17 +37,19 @@ class Rule(NamedTuple):
     adam: bool = False
     beta_2: float = 0.0
     epsilon: float = 0.0
+    alpha: float = 0.0  # of the penalty
 
 
 class Step(NamedTuple):
     """Everything that happened to one batch."""
 
     layers: list[Matrix]  # [x, v_1, ..., v_(L-1), z_L], each (B, width), before the update
-    losses: Row  # (B,), before the update
+    losses: Row  # (B,), before the update, each as often as its row counts
     deltas: list[Matrix]  # [g_1, ..., g_L], each (B, O)
     gradient: list[Layer]
     states: list[list[Layer]]  # of every layer, after the update: its velocity, or Adam's two moments
     network: list[Layer]  # after the update
+    loss: float  # what the epoch's sum gets: of all rows, with the penalty
 
 
 def sigmoid(z: float) -> float:
@@ -69,6 +74,8 @@ def activate(z: Row, activation: str, slope: float = 0.0) -> Row:
         peak = max(z)
         shares = [math.exp(number - peak) for number in z]
         return [share / sum(shares) for share in shares]
+    if activation == "exp":
+        return [math.exp(number) if number <= LARGEST_EXPONENT else number + math.inf for number in z]
     assert activation == "identity"
     return list(z)
 
@@ -106,6 +113,8 @@ def row_loss(z: Row, y: Row, loss: str, output: Layer) -> float:
         return sum((a - b) ** 2 for a, b in zip(v, y, strict=True))
     if loss == "binary_cross_entropy":
         return sum(b * softplus(-a) + (1 - b) * softplus(a) for a, b in zip(z, y, strict=True))
+    if loss == "poisson":
+        return sum(math.exp(a) - a * b + (b * math.log(b) if b else 0.0) - b for a, b in zip(z, y, strict=True))
     assert loss == "cross_entropy"
     peak = max(z)
     log_sum = peak + math.log(sum(math.exp(number - peak) for number in z))
@@ -206,20 +215,33 @@ def zeros_like(layer: Layer) -> Layer:
     return Layer([[0.0] * len(layer.biases) for _ in layer.weights], [0.0] * len(layer.biases))
 
 
-def sweep(network: Sequence[Layer], x: Matrix, y: Sequence[Row | int], loss: str, scale: float) -> Step:
-    """Eq. 1 to 7 for one batch whose loss counts `scale` times; nothing moves yet."""
+def sweep(network: Sequence[Layer], x: Matrix, y: Sequence[Row | int], counts: Row, loss: str, scale: float) -> Step:
+    """Eq. 1 to 7 for one batch whose loss counts `scale` times, and each row as often as `counts` says; nothing moves
+    yet."""
     output = network[-1]
     targets = [row_of(target, len(output.biases)) for target in y]
     layers = [forward(network, row) for row in x]
-    losses = [row_loss(row[-1], target, loss, output) for row, target in zip(layers, targets, strict=True)]
+    rows = list(zip(layers, targets, counts, strict=True))
+    losses = [count * row_loss(row[-1], target, loss, output) for row, target, count in rows]
     deltas = [
-        backward(network, row, [scale * number for number in output_delta(row[-1], target, loss, output)])
-        for row, target in zip(layers, targets, strict=True)
+        backward(network, row, [scale * count * number for number in output_delta(row[-1], target, loss, output)])
+        for row, target, count in rows
     ]
     layers_by_depth = [list(column) for column in zip(*layers, strict=True)]
     deltas_by_depth = [list(column) for column in zip(*deltas, strict=True)]
     gradient = [layer_gradient(u, g) for u, g in zip(layers_by_depth[:-1], deltas_by_depth, strict=True)]
-    return Step(layers_by_depth, losses, deltas_by_depth, gradient, [], list(network))
+    return Step(layers_by_depth, losses, deltas_by_depth, gradient, [], list(network), sum(losses))
+
+
+def penalty(network: Sequence[Layer], alpha: float) -> float:
+    """Eq. 7a: alpha / 2 for every squared weight, none for the biases."""
+    return alpha / 2 * sum(weight**2 for layer in network for row in layer.weights for weight in row)
+
+
+def penalised(layer: Layer, gradient: Layer, decay: float) -> Layer:
+    """Eq. 7a for one layer: its gradient with that of the penalty."""
+    rows = zip(gradient.weights, layer.weights, strict=True)
+    return gradient._replace(weights=[[g + decay * w for g, w in zip(*row, strict=True)] for row in rows])
 
 
 def train(
@@ -231,13 +253,25 @@ def train(
     rule: Rule,
     batch_size: int,
     mean: bool,
+    counts: Row | None = None,
 ) -> Iterator[Step]:
-    """Eq. 1 to 9, batch after batch of the rows in `order`; with batch_size 1 the article's online training."""
+    """Eq. 1 to 9, batch after batch of the rows in `order`; with batch_size 1 the article's online training.
+
+    `counts` says how often each row of x counts.
+    """
     states = [[zeros_like(layer) for _ in range(2 if rule.adam else 1)] for layer in network]
     for update, start in enumerate(range(0, len(order), batch_size), start=1):
         rows = order[start : start + batch_size]
-        now = sweep(network, [x[row] for row in rows], [y[row] for row in rows], loss, 1 / len(rows) if mean else 1.0)
-        after = [moved(*parts, rule, update) for parts in zip(network, states, now.gradient, strict=True)]
+        weights = [1.0 if counts is None else counts[row] for row in rows]
+        scale = 1.0
+        if mean:
+            scale = 1 / sum(weights) if sum(weights) else 0.0
+        now = sweep(network, [x[row] for row in rows], [y[row] for row in rows], weights, loss, scale)
+        gradient = [penalised(*pair, rule.alpha * scale) for pair in zip(network, now.gradient, strict=True)]
+        batch_loss = sum(now.losses) + penalty(network, rule.alpha)
+        after = [moved(*parts, rule, update) for parts in zip(network, states, gradient, strict=True)]
         network = [layer for layer, _ in after]
         states = [state for _, state in after]
-        yield now._replace(states=states, network=network)
+        yield now._replace(
+            gradient=gradient, states=states, network=network, loss=batch_loss * (len(rows) * scale if mean else 1.0)
+        )

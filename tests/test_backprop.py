@@ -31,6 +31,9 @@ RULES = {
         0.01, 0.9, False, np.inf, True, 0.99, 0.1
     ),  # a small epsilon would magnify what rounding makes of zero
     "saturated adam": Rule(0.05, 0.5, False, 0.1, True, 0.9, 0.1),
+    "penalised": Rule(0.02, 0.0, False, np.inf, alpha=0.3),
+    "penalised nesterov": Rule(0.01, 0.9, True, 0.1, alpha=0.2),
+    "penalised adam": Rule(0.01, 0.9, False, np.inf, True, 0.99, 0.1, alpha=0.1),
 }
 # 1, 2, primes, and every size around a multiple of a vector or a tile.
 EDGES = sorted(
@@ -83,7 +86,7 @@ def cases(draw):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("name", [*HIDDEN, "exp"])
 def test_activations_over_their_whole_range(backend, name, dtype):
     """The range of exp and beyond it, both zeros, subnormals, infinities and NaN, in all lanes of all vectors."""
     info = np.finfo(dtype)
@@ -230,8 +233,9 @@ def test_sweep(backend, case, scale, threads):
     mean=st.booleans(),
     threads=st.integers(1, 3),
     order=st.sampled_from(["in order", "shuffled", "with repetitions"]),
+    weighted=st.booleans(),
 )
-def test_training(backend, case, batch_size, rule, mean, threads, order):
+def test_training(backend, case, batch_size, rule, mean, threads, order, weighted):
     """Up to 24 rows in batches whose last is often a partial one."""
     rng = np.random.default_rng(len(case.x))
     n_rows = len(case.x)
@@ -240,8 +244,11 @@ def test_training(backend, case, batch_size, rule, mean, threads, order):
         "shuffled": rng.permutation(n_rows),
         "with repetitions": rng.integers(0, n_rows, 24),
     }[order][:24]
+    weights = rng.choice([0.0, 0.25, 1.0, 3.0], n_rows).astype(case.x.dtype) if weighted else None
     with suitable():
-        agreement.check_train_epoch(_dispatch.kernels, case, rows, rule, batch_size, mean=mean, threads=threads)
+        agreement.check_train_epoch(
+            _dispatch.kernels, case, rows, rule, batch_size, mean=mean, threads=threads, weights=weights
+        )
 
 
 @quick
@@ -341,6 +348,87 @@ def test_batches_of_several_chunks(backend, rule, dtype):
     agreement.check_loss_and_gradient(_dispatch.kernels, case, 1 / 600)
 
 
+# ---- Rows with weights ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["plain", "penalised", "penalised nesterov"])
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 2), (5, 1), (64, 3), (270, 2)])
+def test_weights(backend, rule, batch_size, threads):
+    """Online, in small batches, in batches of one chunk and of several."""
+    case = make_case((6, 37, 3), 600 if batch_size > 60 else 30, hidden="tanh")
+    weights = np.random.default_rng(1).choice([0.0, 0.5, 1.0, 4.0], len(case.x)).astype("f4")
+    order = np.random.default_rng(2).permutation(len(case.x))[: 10 * batch_size]
+    for mean in (True, False):
+        slower = RULES[rule]
+        if not mean:
+            slower = slower._replace(rate=slower.rate / batch_size)
+        agreement.check_train_epoch(
+            _dispatch.kernels,
+            case,
+            order,
+            slower,
+            batch_size,
+            mean=mean,
+            threads=threads,
+            weights=weights,
+            judge=ByTwin,
+        )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_batch_that_weighs_nothing_stands_still(backend, batch_size):
+    case = make_case((5, 7, 2), 6)
+    weights = np.array([0, 0, 0, 1, 1, 1], "f4")
+    kernels, results = _dispatch.kernels, []
+    for order in (np.arange(6), np.arange(3, 6)):
+        work = kernels.Workspace(case.layout, np.dtype("f4"), batch_size, 0, 1)
+        work.load(case.parameters, np.inf)
+        rule = RULES["penalised"]
+        total = kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, True, None, weights)
+        parameters = np.empty_like(case.parameters)
+        work.store(parameters)
+        results.append((parameters.tobytes(), total))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_weight_of_two_is_the_row_twice(backend, labels):
+    case = make_case((5, 7, 3), 9, output="softmax", loss="cross_entropy", labels=labels, dtype="float64")
+    weights = np.array([1, 2, 0, 1, 3, 1, 1, 2, 1], "f8")
+    rows = np.repeat(np.arange(9), weights.astype(int))
+    args = case.layout, case.parameters
+    loss, slope = _dispatch.kernels.loss_and_gradient(*args, case.x, case.y, case.loss, 0.1, 1, weights)
+    other, others = _dispatch.kernels.loss_and_gradient(*args, case.x[rows], case.y[rows], case.loss, 0.1, 1)
+    assert loss == pytest.approx(other, rel=1e-14)
+    np.testing.assert_allclose(slope, others, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["momentum", "penalised adam"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_optimizers_state_may_be_carried_over(backend, name, dtype):
+    """Parameters, state and the number of updates are all that a run leaves behind."""
+    kernels, rule = _dispatch.kernels, RULES[name]
+    case = make_case((20, 37, 3), 40, dtype=dtype)
+    whole, first, second = (kernels.Workspace(case.layout, np.dtype(dtype), 8, rule.states, 1) for _ in range(3))
+    for work in (whole, first):
+        work.load(case.parameters, np.inf)
+        kernels.train_epoch(work, case.x, case.y, np.arange(40), case.loss, rule, True, None)
+    parameters, state = np.empty_like(case.parameters), np.empty(rule.states * len(case.parameters), dtype)
+    first.store(parameters)
+    first.store_state(state)
+    assert first.updates == 5
+    assert np.abs(state).min() < np.abs(state).max()
+    second.load(parameters, np.inf)
+    second.load_state(state)
+    second.updates = first.updates
+    results = []
+    for work in (whole, second):
+        total = kernels.train_epoch(work, case.x, case.y, np.arange(40), case.loss, rule, True, None)
+        work.store(parameters)
+        results.append((parameters.tobytes(), total))
+    assert results[0] == results[1]
+
+
 def test_no_rows_are_touched_but_those_in_order(backend):
     """NaN in every row that `order` leaves out."""
     case = make_case((6, 7, 3), 40)
@@ -420,11 +508,11 @@ def test_overflow_becomes_infinity(backend):
     assert np.array_equal(relu, np.maximum(z, 0))
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", ["plain", "saturated", "momentum", "nesterov", "adam"])
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_rows_of_zeros_move_only_biases(backend, batch_size, rule):
     """A zero input touches no weight of the first layer; a ReLU that is off none of those behind it."""
-    case = make_case((21, 18, 5), 8)
+    case, rule = make_case((21, 18, 5), 8), RULES[rule]
     case.x[:] = 0
     case.layout.biases(case.parameters)[0][::2] = -1
     work = _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), batch_size, rule.states, 1)

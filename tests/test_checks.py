@@ -187,7 +187,10 @@ def test_bad_y_is_refused_everywhere(case):
         ({"batch_size": 0}, "batch_size: expected an integer >= 1, got 0"),
         ({"batch_size": "all"}, "batch_size: expected an integer >= 1, got 'all'"),
         ({"batch_size": -3}, "batch_size: expected an integer >= 1, got -3"),
-        ({"loss": "mse"}, "loss: expected one of squared_error, cross_entropy, binary_cross_entropy, got 'mse'"),
+        (
+            {"loss": "mse"},
+            "loss: expected one of squared_error, cross_entropy, binary_cross_entropy, poisson, got 'mse'",
+        ),
         (
             {"loss": "cross_entropy"},
             "loss: cross_entropy goes with output activation softmax; this network's is identity, which goes with "
@@ -230,7 +233,7 @@ def test_bad_options_of_loss_and_gradient():
     for options, message in (
         ({"reduction": "avg"}, "reduction: expected 'mean' or 'sum', got 'avg'"),
         ({"threads": -1}, "threads: expected an integer >= 1, got -1"),
-        ({"loss": 1}, "loss: expected one of squared_error, cross_entropy, binary_cross_entropy, got 1"),
+        ({"loss": 1}, "loss: expected one of squared_error, cross_entropy, binary_cross_entropy, poisson, got 1"),
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             net.loss_and_gradient(ones(4, 3), ones(4, 2), **options)

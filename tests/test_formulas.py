@@ -30,9 +30,9 @@ def test_softmax_of_a_row():
 def test_every_formula_says_what_it_is_and_where_it_comes_from():
     for known in (*ACTIVATIONS.values(), *LOSSES.values()):
         assert all((known.formula, known.derivative, known.domain, known.source))
-    assert [a.code for a in ACTIVATIONS.values()] == list(range(6))
-    assert [loss.code for loss in LOSSES.values()] == list(range(3))
-    assert set(EXPECTED) | {"softmax"} == set(ACTIVATIONS)
+    assert [a.code for a in ACTIVATIONS.values()] == list(range(7))
+    assert [loss.code for loss in LOSSES.values()] == list(range(4))
+    assert set(EXPECTED) | {"softmax", "exp"} == set(ACTIVATIONS)
 
 
 def test_names_and_members_find_the_same():
@@ -45,7 +45,7 @@ def test_names_and_members_find_the_same():
 @pytest.mark.parametrize("wrong", ["rely", "", None, 3, ["relu"], fnn.losses.squared_error])
 def test_an_unknown_activation_is_refused_with_the_choices(wrong):
     with pytest.raises(
-        ValueError, match=r"^output: expected one of identity, relu, leaky_relu, tanh, sigmoid, softmax, got"
+        ValueError, match=r"^output: expected one of identity, relu, leaky_relu, tanh, sigmoid, softmax, exp, got"
     ):
         find_activation(wrong, "output")
 
@@ -53,7 +53,7 @@ def test_an_unknown_activation_is_refused_with_the_choices(wrong):
 @pytest.mark.parametrize("wrong", ["mse", None, 0, fnn.activations.relu])
 def test_an_unknown_loss_is_refused_with_the_choices(wrong):
     with pytest.raises(
-        ValueError, match=r"^loss: expected one of squared_error, cross_entropy, binary_cross_entropy, got"
+        ValueError, match=r"^loss: expected one of squared_error, cross_entropy, binary_cross_entropy, poisson, got"
     ):
         find_loss(wrong)
 

@@ -203,7 +203,7 @@ BAD_FILES = {
     ),
     "softmax inside": (
         packed(sizes=[1, 1, 1], activations=[{"name": "softmax"}, {"name": "relu"}], count=4),
-        "damaged: expected softmax on the last layer only",
+        "damaged: expected softmax and exp on the last layer only",
     ),
     "float16": (packed(dtype="float16"), "damaged: expected dtype float32 or float64, got 'float16'"),
     "float64 of too few bytes": (packed(dtype="float64"), "damaged: expected 184 bytes, got 172"),

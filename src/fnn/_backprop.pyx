@@ -35,10 +35,10 @@ ctypedef fused real:
 
 cdef extern from "_simd.h" nogil:
     const int FNN_ROWS
-    const int FNN_IDENTITY, FNN_RELU, FNN_SIGMOID, FNN_SOFTMAX
+    const int FNN_IDENTITY, FNN_RELU, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP
     const int FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM
     ctypedef struct fnn_rule:
-        double rate, momentum, beta_2, epsilon, saturation
+        double rate, momentum, beta_2, epsilon, saturation, decay
         Py_ssize_t second
         int kind
     # Macros that choose the float or the double kernel by the pointer's type, hence `void *`.
@@ -50,6 +50,8 @@ cdef extern from "_simd.h" nogil:
     double binary_cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale)
     double cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale,
                              double log_sum)
+    double poisson_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale)
+    double sum_of_squares(void *w, Py_ssize_t n)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(const void *w, Py_ssize_t n)
     void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel, Py_ssize_t inner,
@@ -152,6 +154,7 @@ cdef enum:  # as in _formulas.py
     SQUARED_ERROR
     CROSS_ENTROPY
     BINARY_CROSS_ENTROPY
+    POISSON
 
 cdef enum:
     FEWEST_ROWS = 64
@@ -180,6 +183,7 @@ cdef struct Layer:
     Py_ssize_t inputs, outputs  # I, O
     int code  # activation
     double slope
+    Py_ssize_t units  # blocks of weights, a panel of inputs by a panel of neurons, in the layers below
     Py_ssize_t weights  # offset in the parameters, the state and the gradient: panels of I + 1 rows
     Py_ssize_t transposed  # offset in the arena (online): W^T in panels of O rows, where O is small; else 0
     Py_ssize_t u, v, g  # offsets in the arena: the layer's input, its output, its delta, in panels of R rows
@@ -209,11 +213,14 @@ cdef struct Job:
     void *out  # outputs, where they are what is wanted
     const Py_ssize_t *labels  # class labels, or NULL where y holds rows
     const Py_ssize_t *order
+    const void *row_weights  # of the rows of x, or NULL where each counts as 1
     Py_ssize_t n_rows, batch_size
     int loss
     bint mean, train
     double scale  # of the loss, where not the mean over each batch
     fnn_rule rule
+    double alpha  # of the penalty
+    double *squares  # the sum of those of each unit's weights, before the batch's update
     Py_ssize_t updates  # done since the states were zero
     double *row_losses  # of the chunk
     double total
@@ -452,6 +459,9 @@ cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, 
     if loss == BINARY_CROSS_ENTROPY:
         activate_values(v, z, whole, FNN_SIGMOID, 0)
         return binary_cross_entropy_row(g, z, v, y, n, scale)
+    if loss == POISSON:
+        activate_values(v, z, whole, FNN_EXP, 0)
+        return poisson_row(g, z, v, y, n, scale)
     memcpy(v, z, <size_t>n * sizeof(real))
     for j in range(n, whole):
         v[j] = -INFINITY
@@ -464,6 +474,24 @@ cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, 
     return row_loss - z[label]
 
 
+cdef double scale_of(const real *row_weights, const Job *job, const Py_ssize_t *order, Py_ssize_t rows) noexcept nogil:
+    """What the summed loss of a batch's rows is multiplied by: for their mean 1 over what they weigh, 0 if nothing."""
+    cdef Py_ssize_t r
+    cdef double total = 0
+    if not job.mean:
+        return job.scale
+    if row_weights is NULL:
+        return 1.0 / rows
+    for r in range(rows):
+        total += row_weights[order[r]]
+    return 1 / total if total else 0
+
+
+cdef inline double counted(const Job *job, double scale, Py_ssize_t rows) noexcept nogil:
+    """How often a batch's summed loss counts in that of the epoch: a weighted mean once for each of its rows."""
+    return scale * rows if job.mean and job.row_weights is not NULL else 1
+
+
 cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order,
                             double scale, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     """Eq. 4: the rows' losses and the output layer's g."""
@@ -473,7 +501,10 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
     cdef real *z = v + plan.row_buffer
     cdef real *g = z + plan.row_buffer
     cdef const real *y = NULL
+    cdef double weight = 1
     for r in range(begin, end):
+        if job.row_weights is not NULL:
+            weight = (<const real *>job.row_weights)[order[r]]
         if job.labels is not NULL:
             label = job.labels[order[r]]
         else:
@@ -481,10 +512,10 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
         if n <= panel:  # a row is one piece of memory already
             z = arena + layer.v + r * panel
             g = arena + layer.g + r * panel
-            job.row_losses[r] = output_row(g, z, y, label, v, n, job.loss, layer, scale)
+            job.row_losses[r] = weight * output_row(g, z, y, label, v, n, job.loss, layer, scale * weight)
         else:
             panels_to_row(z, arena + layer.v, plan.room, r, n)
-            job.row_losses[r] = output_row(g, z, y, label, v, n, job.loss, layer, scale)
+            job.row_losses[r] = weight * output_row(g, z, y, label, v, n, job.loss, layer, scale * weight)
             rows_to_panels(arena + layer.g, plan.room, r, g, n)
 
 
@@ -514,6 +545,13 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share shar
                     below.code, below.slope)
 
 
+cdef inline fnn_rule without_decay(const fnn_rule *rule) noexcept nogil:
+    """The rule for biases, which the penalty leaves out."""
+    cdef fnn_rule found = rule[0]
+    found.decay = 0
+    return found
+
+
 cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t rows, const fnn_rule *rule,
                          int thread, int threads, const Job *job, const Chunk *next) noexcept nogil:
     """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the chunk, and what `rule` makes of it.
@@ -529,6 +567,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
     cdef Py_ssize_t panels = pieces(layer.outputs, panel), units = inner_panels * panels
     cdef Py_ssize_t first = units * thread // threads, last = units * (thread + 1) // threads
     cdef bint updates = rule.kind != FNN_STORE and rule.kind != FNN_ADD
+    cdef fnn_rule bias_rule = without_decay(rule)
     cdef real *state = arena + (plan.state if updates else plan.gradient)  # plain SGD has none and touches none
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *g
@@ -548,6 +587,9 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
                 i = q * panel
                 height = min(panel, layer.inputs - i)
                 tiles = pieces(height, FNN_ROWS)
+                if updates and job.alpha:
+                    at = layer.weights + o * (layer.inputs + 1) + i * vecs * vector
+                    job.squares[layer.units + p * inner_panels + q] = sum_of_squares(arena + at, height * vecs * vector)
                 for tile in range(tiles):
                     r = height * tile // tiles
                     at = layer.weights + o * (layer.inputs + 1) + (i + r) * vecs * vector
@@ -555,14 +597,41 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
                                   u + i * plan.room + r, g, rows, rule)
                 if i == 0:
                     at = layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
-                    bias_tile(arena + at, state + at, vecs, g, rows, rule)
+                    bias_tile(arena + at, state + at, vecs, g, rows, &bias_rule)
 
 
-cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, int thread, int threads) noexcept nogil:
+cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, const Job *job, int thread) noexcept nogil:
     """Eq. 8 and 9 for this thread's share of the parameters, from the gradient of several chunks."""
-    cdef Py_ssize_t vector = plan.lanes, count = plan.n_padded // vector
-    cdef Py_ssize_t begin = count * thread // threads * vector, end = count * (thread + 1) // threads * vector
-    update_values(arena + begin, arena + plan.state + begin, arena + plan.gradient + begin, end - begin, rule)
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, i, o, unit, units, width, count, at, inner_panels
+    cdef const Layer *layer
+    cdef fnn_rule bias_rule = without_decay(rule)
+    cdef real *state = arena + plan.state
+    cdef real *gradient = arena + plan.gradient
+    for l in range(plan.n_layers):
+        layer = &plan.layers[l]
+        inner_panels = pieces(layer.inputs, panel)
+        units = inner_panels * pieces(layer.outputs, panel)
+        for unit in range(units * thread // job.threads, units * (thread + 1) // job.threads):
+            i, o = unit % inner_panels * panel, unit // inner_panels * panel
+            width = vector * vectors(layer.outputs - o, vector)
+            count = min(panel, layer.inputs - i) * width
+            at = layer.weights + o * (layer.inputs + 1) + i * width
+            if job.alpha:
+                job.squares[layer.units + unit] = sum_of_squares(arena + at, count)
+            update_values(arena + at, state + at, gradient + at, count, rule)
+            if i == 0:
+                at += layer.inputs * width
+                update_values(arena + at, state + at, gradient + at, width, &bias_rule)
+
+
+cdef double penalty(const Plan *plan, const Job *job) noexcept nogil:
+    """Eq. 7a: alpha / 2 times the sum of the squared weights of before the batch's update."""
+    cdef const Layer *last = &plan.layers[plan.n_layers - 1]
+    cdef Py_ssize_t unit, panel = 2 * plan.lanes
+    cdef double total = 0
+    for unit in range(last.units + pieces(last.inputs, panel) * pieces(last.outputs, panel)):
+        total += job.squares[unit]
+    return job.alpha / 2 * total
 
 
 # ---- Steps and epochs --------------------------------------------------------------------------------------------
@@ -591,8 +660,8 @@ cdef inline void look_at_clock(Job *job, Py_ssize_t rows_done, double operations
             job.stop = poll(job, rows_done)
 
 
-cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const Chunk *chunk,
-                     const fnn_rule *rule) noexcept nogil:
+cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const Chunk *chunk, const fnn_rule *rule,
+                     double scale) noexcept nogil:
     """One chunk, whose inputs have been gathered, through the sweep, as one of the team's threads; False if training is
     to stop before it.
 
@@ -602,7 +671,7 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
     cdef int threads = job.threads
     cdef Py_ssize_t rows = chunk.rows, l, r, to_update = plan.n_layers - 1
     cdef Chunk next = next_chunk(plan, job, chunk[0])
-    cdef double scale = 1.0 / chunk.batch_rows if job.mean else job.scale
+    cdef double times = counted(job, scale, chunk.batch_rows)
     for l in range(plan.n_layers):
         if (plan.layers[l].by_columns or plan.layers[l - 1].by_columns) if l else (
                 plan.layers[0].by_columns and not plan.own_input):
@@ -629,7 +698,7 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
     gradient_share(arena, plan, 0, rows, rule, thread, threads, job, &next)
     if thread == 0:
         for r in range(rows):
-            job.total += job.row_losses[r]
+            job.total += times * job.row_losses[r]
     return True
 
 
@@ -646,23 +715,31 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
     cdef Chunk chunk
     cdef fnn_rule step, rule
     cdef Py_ssize_t updates = job.updates
-    cdef bint whole
+    cdef bint whole, last
+    cdef double scale = 0
     chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
     chunk = next_chunk(plan, job, chunk)
     while chunk.rows:
         gather_rows(arena, plan, job, &chunk, thread)
         whole = job.train and chunk.batch_rows <= plan.rows
-        step = rule = rule_at(&job.rule, updates + 1)
+        last = chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows
+        if chunk.start == chunk.batch_start:
+            scale = scale_of(<const real *>job.row_weights, job, job.order + chunk.batch_start, chunk.batch_rows)
+        step = rule_at(&job.rule, updates + 1)
+        step.decay = job.alpha * scale
+        rule = step
         rule.kind = step.kind if whole else FNN_STORE if chunk.start == chunk.batch_start else FNN_ADD
-        if not chunk_step(arena, plan, job, thread, &chunk, &rule):
+        if not chunk_step(arena, plan, job, thread, &chunk, &rule, scale):
             return
         fnn_meet(&job.meeting, job.threads)
-        if job.train and not whole and chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows:
-            update_share(arena, plan, &step, thread, job.threads)
+        if job.train and not whole and last:
+            update_share(arena, plan, &step, job, thread)
             fnn_meet(&job.meeting, job.threads)
-        updates += chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows
+        updates += last
         if thread == 0:
             job.updates = updates
+            if last and job.alpha:  # before anybody's next update, for that waits for this thread's next meeting
+                job.total += counted(job, scale, chunk.batch_rows) * penalty(plan, job)
         chunk = next_chunk(plan, job, chunk)
 
 
@@ -676,7 +753,7 @@ cdef void online_upper(real *arena, const Plan *plan, Job *job, Py_ssize_t row, 
     cdef real *g
     cdef real *below
     cdef const Py_ssize_t *order = &row
-    cdef double rate = job.rule.rate, limit = job.rule.saturation
+    cdef double rate = job.rule.rate, limit = job.rule.saturation, scale
     for l in range(n_layers):
         layer = &plan.layers[l]
         if l > 0:
@@ -693,8 +770,9 @@ cdef void online_upper(real *arena, const Plan *plan, Job *job, Py_ssize_t row, 
         if layer.code == FNN_SIGMOID:  # sigmoid(0) is not 0, and the padding must be
             memset(arena + layer.v + layer.outputs, 0,
                    <size_t>(padded(layer.outputs, vector) - layer.outputs) * sizeof(real))
-    output_delta_rows(arena, plan, job, 0, order, 1.0 if job.mean else job.scale, 0, 1)
-    job.total += job.row_losses[0]
+    scale = scale_of(<const real *>job.row_weights, job, order, 1)
+    output_delta_rows(arena, plan, job, 0, order, scale, 0, 1)
+    job.total += counted(job, scale, 1) * job.row_losses[0]
     for l in range(n_layers - 1, 0, -1):
         layer = &plan.layers[l]
         g = arena + layer.g
@@ -816,7 +894,7 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
     cdef int32_t *fresh = now + plan.list_room
     cdef const real *before = NULL
     cdef const real *u = <const real *>job.x + job.order[0] * inputs
-    if plan.narrow and job.loss == SQUARED_ERROR:
+    if plan.narrow and job.loss == SQUARED_ERROR and job.row_weights is NULL:
         if thread == 0:
             narrow_epoch(arena, plan, job)
         return
@@ -1030,7 +1108,7 @@ def gradient(layout, layers, deltas, out):
 cdef fnn_rule c_rule(rule, Py_ssize_t second):
     cdef fnn_rule made
     made.rate, made.momentum, made.saturation = rule.rate, rule.momentum, rule.saturation
-    made.beta_2, made.epsilon, made.second = rule.beta_2, rule.epsilon, second
+    made.beta_2, made.epsilon, made.second, made.decay = rule.beta_2, rule.epsilon, second, 0
     made.kind = FNN_PLAIN if not rule.momentum else FNN_NESTEROV if rule.nesterov else FNN_MOMENTUM
     if rule.adam:
         made.kind = FNN_ADAM
@@ -1089,10 +1167,10 @@ cdef class Workspace:
     """
 
     cdef Plan plan
-    cdef object layout, arena, index, row_losses
+    cdef object layout, arena, index, row_losses, squares
     cdef char *memory
     cdef bint single, online
-    cdef Py_ssize_t updates  # since the states were zero
+    cdef public Py_ssize_t updates  # since the states were zero
     cdef int asked_threads, most_threads, team
     cdef double gain  # seconds that the team should save at a step
     cdef readonly Py_ssize_t batch_size
@@ -1100,7 +1178,7 @@ cdef class Workspace:
     def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False):
         cdef Plan *plan = &self.plan
         cdef Layer *layer
-        cdef Py_ssize_t l, at, inputs = 0, vector, panel
+        cdef Py_ssize_t l, at, inputs = 0, units = 0, vector, panel
         self.layout, self.batch_size = layout, batch_size
         self.online = batch_size == 1 and not states and not keep_gradient
         self.asked_threads, self.most_threads = threads, min(threads, FNN_MOST_THREADS)
@@ -1125,7 +1203,8 @@ cdef class Workspace:
             layer = &plan.layers[l]
             layer.inputs, layer.outputs = layout.shapes[l]
             layer.code, layer.slope = layout.activations[l].code, layout.activations[l].slope
-            layer.weights, layer.index = at, inputs
+            layer.weights, layer.index, layer.units = at, inputs, units
+            units += pieces(layer.inputs, panel) * pieces(layer.outputs, panel)
             layer.listed = layer.inputs > FEW_INPUTS and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
             at += (layer.inputs + 1) * padded(layer.outputs, vector)
             if l == 0:
@@ -1262,11 +1341,26 @@ cdef class Workspace:
         else:
             _copy_parameters[double](self, parameters, False, INFINITY)
 
+    def load_state(self, state):
+        """Copy the optimiser's state in: `states` vectors (P,), one after the other."""
+        _copy_state(self, np.ascontiguousarray(state), True)
+
+    def store_state(self, state):
+        """Copy the optimiser's state out to `state` (states * P,)."""
+        _copy_state(self, state, False)
+
     def is_finite(self):
         """Whether no working parameter is NaN or infinite."""
         if self.single:
             return all_finite(<float *>self.memory, self.plan.n_padded)
         return all_finite(<double *>self.memory, self.plan.n_padded)
+
+    cdef void refresh_transposed(self):
+        """Bring what online training keeps beside the weights up to them."""
+        if self.single:
+            transpose_small(<float *>self.memory, &self.plan)
+        else:
+            transpose_small(<double *>self.memory, &self.plan)
 
     def put(self, str which, Py_ssize_t l, values):
         """Copy rows (B, width) into the panels of layer l's input "u" or delta "g"."""
@@ -1324,6 +1418,20 @@ cdef void _copy_parameters(Workspace work, real[::1] flat, bint into, double lim
             transpose_small(arena, &work.plan)
 
 
+def _copy_state(Workspace work, state, bint into):
+    cdef Py_ssize_t n = work.layout.n_parameters, at
+    cdef float[::1] singles
+    cdef double[::1] doubles
+    for which in range(len(state) // n):
+        at = work.plan.state + which * work.plan.n_padded
+        if work.single:
+            singles = state[which * n:(which + 1) * n]
+            copy_parameters(&singles[0], <float *>work.memory + at, &work.plan, into)
+        else:
+            doubles = state[which * n:(which + 1) * n]
+            copy_parameters(&doubles[0], <double *>work.memory + at, &work.plan, into)
+
+
 cdef void _copy_gradient(Workspace work, real[::1] out):
     copy_parameters(&out[0], <real *>work.memory + work.plan.gradient, &work.plan, False)
 
@@ -1356,7 +1464,7 @@ cdef class Epoch:
     cdef Job job
     cdef bint online, predicts
     cdef Py_ssize_t[::1] counts
-    cdef object x, y, order, tick, errors
+    cdef object x, y, order, tick, errors, weights
 
     def work_as(self, int thread):
         """Take part as thread 1, 2, ...: wait until the team is complete, then do this thread's share."""
@@ -1378,6 +1486,16 @@ cdef class Epoch:
             minibatch_epoch(<float *>self.work.memory, &self.work.plan, &self.job, thread)
         else:
             minibatch_epoch(<double *>self.work.memory, &self.work.plan, &self.job, thread)
+
+    cdef penalise(self, double alpha):
+        """Add a penalty to every batch's loss."""
+        cdef double[::1] squares
+        if self.work.squares is None:
+            panel = 2 * self.work.plan.lanes
+            shapes = self.work.layout.shapes
+            self.work.squares = np.zeros(sum(pieces(i, panel) * pieces(o, panel) for i, o in shapes))
+        squares = self.work.squares
+        self.job.alpha, self.job.squares = alpha, &squares[0]
 
     cdef double run(self) except? -1:
         """Gather the team, work as thread 0, and return the sum of the rows' losses; raise what ended the epoch."""
@@ -1407,16 +1525,19 @@ cdef class Epoch:
         return job.total
 
 
-cdef void _point(Job *job, const real[:, ::1] x, const real[:, ::1] y, real[:, ::1] out=None):
+cdef void _point(Job *job, const real[:, ::1] x, const real[:, ::1] y, real[:, ::1] out=None,
+                 const real[::1] weights=None):
     """Point the job at the data; the views check type and contiguity."""
     job.x = &x[0, 0]
+    if weights is not None:
+        job.row_weights = &weights[0]
     if out is not None:
         job.out = &out[0, 0]
     if y is not None:
         job.y = &y[0, 0]
 
 
-cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean, bint train, tick):
+cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean, bint train, tick, weights=None):
     cdef Epoch epoch = Epoch.__new__(Epoch)
     cdef Job *job = &epoch.job
     cdef const Py_ssize_t[::1] rows = order
@@ -1426,12 +1547,15 @@ cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean,
     if x.shape[1] != work.layout.sizes[0] or (y.ndim == 2 and y.shape[1] != work.layout.sizes[-1]):
         raise ValueError(f"x, y: expected {work.layout.sizes[0]} and {work.layout.sizes[-1]} columns, "
                          f"got shapes {x.shape} and {y.shape}")
+    if weights is not None and len(weights) != len(x):
+        raise ValueError(f"weights: expected {len(x)}, as many as x has rows, got {len(weights)}")
     epoch.work, epoch.x, epoch.y, epoch.order, epoch.tick, epoch.errors = work, x, y, order, tick, []
+    epoch.weights = weights
     epoch.counts = np.zeros(work.plan.n_layers, np.intp)
     if work.single:
-        _point[float](job, x, None if y.ndim == 1 else y)
+        _point[float](job, x, None if y.ndim == 1 else y, None, weights)
     else:
-        _point[double](job, x, None if y.ndim == 1 else y)
+        _point[double](job, x, None if y.ndim == 1 else y, None, weights)
     if y.ndim == 1:
         labels = y
         job.labels = &labels[0]
@@ -1480,25 +1604,34 @@ def predict(layout, parameters, x, threads):
     return out
 
 
-def loss_and_gradient(layout, parameters, x, y, loss, scale, threads):
-    """The rows' summed loss times `scale`, and its gradient (P,).  x (N, I), y (N, O) or (N,) class labels."""
+def loss_and_gradient(layout, parameters, x, y, loss, scale, threads, weights=None):
+    """The rows' summed loss times `scale`, and its gradient (P,).
+
+    x (N, I), y (N, O) or (N,) class labels; `weights` (N,) that the rows count with, each 1 without them.
+    """
     work = Workspace(layout, parameters.dtype, len(x), 0, threads, keep_gradient=True)
     work.load(parameters, INFINITY)
     out = np.empty_like(parameters)
-    total = new_epoch(work, x, y, np.arange(len(x)), loss, scale, False, False, None).run()
+    total = new_epoch(work, x, y, np.arange(len(x)), loss, scale, False, False, None, weights).run()
     work.store_gradient(out)
     return scale * total, out
 
 
-def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick):
-    """Train once on the rows `order` of x and y, batch after batch, and return the sum of the rows' losses.
+def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick, weights=None):
+    """Train once on the rows `order` of x and y, batch after batch, and return the sum of the batches' losses.
 
-    Each batch's loss is that before its update.  `tick(rows_done)` is called every 0.02 s; what it raises, and Ctrl-C,
-    ends the epoch with the working parameters as of a completed update.
+    A batch's loss is that before its update, `rule`'s penalty included.  It is the sum over its rows, each as often as
+    `weights` (N,) says; with `mean` the batch steps along their weighted mean, which counts once for every row in the
+    returned sum.  A batch whose weights add up to zero stands still.  `tick(rows_done)` is called every 0.02 s; what it
+    raises, and Ctrl-C, ends the epoch with the working parameters as of a completed update.
     """
-    cdef Epoch epoch = new_epoch(work, x, y, order, loss, 1.0, mean, True, tick)
+    cdef Epoch epoch = new_epoch(work, x, y, order, loss, 1.0, mean, True, tick, weights)
     epoch.job.rule, epoch.job.updates = c_rule(rule, work.plan.n_padded), work.updates
-    epoch.online = work.online
+    epoch.online = work.online and not rule.alpha  # which moves all weights at every row
+    if rule.alpha:
+        epoch.penalise(rule.alpha)
     total = epoch.run()
     work.updates = epoch.job.updates
+    if work.online and not epoch.online:
+        work.refresh_transposed()
     return total

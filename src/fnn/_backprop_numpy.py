@@ -14,7 +14,9 @@ import numpy as np
 from fnn._formulas import (
     BINARY_CROSS_ENTROPY,
     CROSS_ENTROPY,
+    EXP,
     LEAKY_RELU,
+    POISSON,
     RELU,
     SIGMOID,
     SOFTMAX,
@@ -46,6 +48,9 @@ def activate(z: np.ndarray, activation: Activation) -> np.ndarray:
     elif code == SOFTMAX:
         e = np.exp(z - z.max(axis=1, keepdims=True))
         v = e / e.sum(axis=1, keepdims=True)
+    elif code == EXP:
+        with np.errstate(over="ignore"):  # infinity is the answer
+            v = np.exp(z)
     return v
 
 
@@ -90,6 +95,10 @@ def output_delta(
     if loss.code == BINARY_CROSS_ENTROPY:
         terms = np.maximum(z64, 0) - z64 * y + np.log1p(np.exp(-np.abs(z64)))
         return terms.sum(axis=1), scale * (v - y)
+    if loss.code == POISSON:
+        y64 = y.astype(np.float64)
+        entropy = y64 * np.log(np.where(y64 > 0, y64, 1))
+        return (np.exp(z64) - z64 * y64 + entropy - y64).sum(axis=1), scale * (v - y)
     assert loss.code == CROSS_ENTROPY
     peak = z64.max(axis=1)
     log_sum = peak + np.log(np.exp(z64 - peak[:, None]).sum(axis=1))
@@ -117,6 +126,11 @@ def gradient(layout: Layout, layers: list[np.ndarray], deltas: list[np.ndarray],
         np.matmul(u.T, g, out=block[:-1])
         np.sum(g, axis=0, out=block[-1])
     return out
+
+
+def penalty(layout: Layout, parameters: np.ndarray, alpha: float) -> float:
+    """Eq. 7a: alpha / 2 times the sum of the squared weights, biases left out, in float64."""
+    return alpha / 2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in layout.weights(parameters))
 
 
 def saturated_update(parameters: np.ndarray, state: np.ndarray, gradient: np.ndarray, rule: Rule) -> np.ndarray:
@@ -186,6 +200,14 @@ class Workspace:
         """Copy the working parameters out to `parameters` (P,)."""
         parameters[:] = self.parameters
 
+    def load_state(self, state: np.ndarray) -> None:
+        """Copy the optimiser's state in: `states` vectors (P,), one after the other."""
+        self.state[:] = state
+
+    def store_state(self, state: np.ndarray) -> None:
+        """Copy the optimiser's state out to `state` (states * P,)."""
+        state[:] = self.state
+
     def is_finite(self) -> bool:
         """Whether no working parameter is NaN or infinite."""
         return bool(np.isfinite(self.parameters).all())
@@ -201,12 +223,22 @@ def predict(layout: Layout, parameters: np.ndarray, x: np.ndarray, threads: int)
 
 
 def loss_and_gradient(
-    layout: Layout, parameters: np.ndarray, x: np.ndarray, y: np.ndarray, loss: Loss, scale: float, threads: int
+    layout: Layout,
+    parameters: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    loss: Loss,
+    scale: float,
+    threads: int,
+    weights: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
-    """The rows' summed loss times `scale`, and its gradient (P,).  x (N, I), y (N, O) or (N,) class labels."""
+    """The rows' summed loss times `scale`, and its gradient (P,).
+
+    x (N, I), y (N, O) or (N,) class labels; `weights` (N,) that the rows count with, each 1 without them.
+    """
     work = Workspace(layout, parameters.dtype, len(x), 0, threads)
     work.load(parameters, np.inf)
-    total = _batch_gradient(work, x, y, np.arange(len(x)), loss, scale)
+    total = _batch_gradient(work, x, y, np.arange(len(x)), loss, scale, weights)
     return scale * total, work.gradient
 
 
@@ -219,16 +251,26 @@ def train_epoch(
     rule: Rule,
     mean: bool,
     tick: Callable[[int], None] | None,
+    weights: np.ndarray | None = None,
 ) -> float:
-    """Train once on the rows `order` of x and y, batch after batch, and return the sum of the rows' losses.
+    """Train once on the rows `order` of x and y, batch after batch, and return the sum of the batches' losses.
 
-    Each batch's loss is that before its update.  `tick(rows_done)` is called every 0.02 s; what it raises, and Ctrl-C,
-    ends the epoch with the working parameters as of a completed update.
+    A batch's loss is that before its update, `rule`'s penalty included.  It is the sum over its rows, each as often as
+    `weights` (N,) says; with `mean` the batch steps along their weighted mean, which counts once for every row in the
+    returned sum.  A batch whose weights add up to zero stands still.  `tick(rows_done)` is called every 0.02 s; what it
+    raises, and Ctrl-C, ends the epoch with the working parameters as of a completed update.
     """
     total, last = 0.0, time.monotonic()
     for start in range(0, len(order), work.batch_size):
         rows = order[start : start + work.batch_size]
-        total += _batch_gradient(work, x, y, rows, loss, 1 / len(rows) if mean else 1.0)
+        whole = len(rows) if weights is None else float(weights[rows].sum(dtype=np.float64))
+        scale = 1.0 if not mean else 1 / whole if whole else 0.0
+        batch_loss = _batch_gradient(work, x, y, rows, loss, scale, weights)
+        if rule.alpha:
+            batch_loss += penalty(work.layout, work.parameters, rule.alpha)
+            for w, slope in zip(*map(work.layout.weights, (work.parameters, work.gradient)), strict=True):
+                slope += rule.alpha * scale * w
+        total += batch_loss * (len(rows) * scale if mean and weights is not None else 1.0)
         stepped = saturated_update(work.parameters, work.state, work.gradient, rule.at(work.updates + 1))
         # The old parameters' memory takes the next gradient; an interrupt before this line leaves the old parameters.
         work.parameters, work.gradient, work.updates = stepped, work.parameters, work.updates + 1
@@ -238,13 +280,24 @@ def train_epoch(
     return total
 
 
-def _batch_gradient(work: Workspace, x: np.ndarray, y: np.ndarray, rows: np.ndarray, loss: Loss, scale: float) -> float:
+def _batch_gradient(
+    work: Workspace,
+    x: np.ndarray,
+    y: np.ndarray,
+    rows: np.ndarray,
+    loss: Loss,
+    scale: float,
+    weights: np.ndarray | None,
+) -> float:
     """Put the gradient of the batch `rows` into work.gradient, chunk by chunk; return the sum of the rows' losses."""
     layout, total = work.layout, 0.0
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = rows[start : start + CHUNK_ROWS]
         layers = forward(layout, work.parameters, x[chunk])
         row_losses, g = output_delta(layers[-1], y[chunk], loss, layout.activations[-1], scale)
+        if weights is not None:
+            row_losses *= weights[chunk]
+            g *= weights[chunk, None]
         deltas = backward(layout, work.parameters, layers, g)
         if start == 0:
             gradient(layout, layers, deltas, work.gradient)

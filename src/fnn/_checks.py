@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, Loss, is_finite_real
+from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON, Loss, is_finite_real
 
 CHUNK_VALUES = 1 << 20  # values looked at or computed at a time: a few megabytes, however large the data
 
@@ -148,6 +148,8 @@ def targets(
         _check_range(y, 0.0, math.inf, "numbers >= 0", argument)
     elif loss.code == BINARY_CROSS_ENTROPY:
         _check_range(y, 0.0, 1.0, "numbers in [0, 1]", argument)
+    elif loss.code == POISSON:
+        _check_range(y, 0.0, math.inf, "numbers >= 0", argument)
     return y
 
 

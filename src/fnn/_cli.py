@@ -17,13 +17,22 @@ import numpy as np
 
 import fnn
 from fnn import _checks, _dispatch, _train
-from fnn._formulas import ACTIVATIONS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, SQUARED_ERROR, Loss
+from fnn._formulas import (
+    ACTIVATIONS,
+    BINARY_CROSS_ENTROPY,
+    CROSS_ENTROPY,
+    LOSSES,
+    OUTPUT_ONLY,
+    POISSON,
+    SQUARED_ERROR,
+    Loss,
+)
 from fnn._optimizers import OPTIMIZERS, Optimizer
 
-OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "squared_error": "identity"}
+OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "squared_error": "identity", "poisson": "exp"}
 # Rates that train the digits; one step of online training sees one row, so that it must be smaller.
-RATES = {"cross_entropy": 0.1, "binary_cross_entropy": 0.05, "squared_error": 0.005}
-ONLINE_RATES = {"cross_entropy": 0.05, "binary_cross_entropy": 0.02, "squared_error": 0.01}
+RATES = {"cross_entropy": 0.1, "binary_cross_entropy": 0.05, "squared_error": 0.005, "poisson": 0.01}
+ONLINE_RATES = {"cross_entropy": 0.05, "binary_cross_entropy": 0.02, "squared_error": 0.01, "poisson": 0.005}
 MAX_CLASSES = 10_000
 # What numpy.load was seen to raise on archives with changed bytes.
 DAMAGES = (ValueError, OSError, EOFError, SyntaxError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error)
@@ -100,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--hidden", type=_sizes, default=[32], metavar="N[,N...]", help="inner layers (default: 32)")
     train.add_argument(
         "--activation",
-        choices=[name for name in ACTIVATIONS if name != "softmax"],
+        choices=[a.name for a in ACTIVATIONS.values() if a.code not in OUTPUT_ONLY],
         default="relu",
         help="of the inner layers (default: relu)",
     )
@@ -221,9 +230,9 @@ def _read_problem(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, 
         target = options.target or "classes"
     else:
         x, y = _read_arrays(options.data)
-        target = options.target or ("regression" if loss.code == SQUARED_ERROR else "classes")
+        target = options.target or ("regression" if loss.code in (SQUARED_ERROR, POISSON) else "classes")
     if target == "regression" and (loss.code == CROSS_ENTROPY or options.data is None):
-        raise ValueError("--target regression: expected DATA and --loss squared_error")
+        raise ValueError("--target regression: expected DATA and --loss squared_error or poisson")
     if y.ndim == 2:
         return x, y, loss, target == "classes"
     if target == "regression" or (loss.code == BINARY_CROSS_ENTROPY and y.max() <= 1):

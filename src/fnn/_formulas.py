@@ -56,7 +56,7 @@ class Activation:
         return replace(self, slope=float(slope))
 
 
-IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, SOFTMAX = range(6)
+IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, SOFTMAX, EXP = range(7)
 
 identity = Activation("identity", IDENTITY, "z", "1", "all reals", "a linear layer")
 relu = Activation(
@@ -82,7 +82,17 @@ softmax = Activation(
     "Bridle 1990; the row's maximum is subtracted before exp",
 )
 
-ACTIVATIONS: dict[str, Activation] = {a.name: a for a in (identity, relu, leaky_relu, tanh, sigmoid, softmax)}
+exp = Activation(
+    "exp",
+    EXP,
+    "exp(z)",
+    "v; only the combination with poisson, exp(z) - y, is used",
+    "(0, inf)",
+    "the inverse of the log link of Nelder and Wedderburn 1972; overflows to infinity",
+)
+
+ACTIVATIONS: dict[str, Activation] = {a.name: a for a in (identity, relu, leaky_relu, tanh, sigmoid, softmax, exp)}
+OUTPUT_ONLY = (SOFTMAX, EXP)  # whose derivative appears only together with a loss
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class Loss:
     metric: str
 
 
-SQUARED_ERROR, CROSS_ENTROPY, BINARY_CROSS_ENTROPY = range(3)
+SQUARED_ERROR, CROSS_ENTROPY, BINARY_CROSS_ENTROPY, POISSON = range(4)
 
 squared_error = Loss(
     "squared_error",
@@ -145,8 +155,18 @@ binary_cross_entropy = Loss(
     ("sigmoid",),
     "accuracy",
 )
+poisson = Loss(
+    "poisson",
+    POISSON,
+    "sum_j exp(z_j) - z_j y_j + y_j log y_j - y_j",
+    "exp(z_j) - y_j",
+    "[0, inf)",
+    "half the deviance of a Poisson distribution with mean v = exp(z), 0 where v = y; 0 log 0 is 0",
+    ("exp",),
+    "r2",
+)
 
-LOSSES: dict[str, Loss] = {loss.name: loss for loss in (squared_error, cross_entropy, binary_cross_entropy)}
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in (squared_error, cross_entropy, binary_cross_entropy, poisson)}
 
 activations = SimpleNamespace(**ACTIVATIONS)
 losses = SimpleNamespace(**LOSSES)

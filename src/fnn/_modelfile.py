@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from fnn._formulas import ACTIVATIONS, Activation
+from fnn._formulas import ACTIVATIONS, OUTPUT_ONLY, Activation
 from fnn._layout import Layout
 
 MAGIC = b"\x89FNN\r\n\x1a\n"  # as in PNG: a transfer in text mode, or one of 7 bits, damages it visibly
@@ -156,8 +156,8 @@ def _parse_header(encoded: bytes, refuse: Callable[[str], NoReturn]) -> tuple[La
     if not isinstance(entries, list) or len(entries) != len(sizes) - 1:
         refuse(f"damaged: expected {len(sizes) - 1} activations")
     activations = [_parse_activation(entry, refuse) for entry in entries]
-    if any(activation.name == "softmax" for activation in activations[:-1]):
-        refuse("damaged: expected softmax on the last layer only")
+    if any(activation.code in OUTPUT_ONLY for activation in activations[:-1]):
+        refuse("damaged: expected softmax and exp on the last layer only")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         refuse(f"damaged: expected dtype float32 or float64, got {dtype!r}")
     # In Python's integers, before the layout is built: absurd sizes must not wrap around.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from fnn import _backprop_numpy, _checks, _dispatch, _modelfile, _threads, _train
-from fnn._formulas import Activation, Loss, find_activation
+from fnn._formulas import OUTPUT_ONLY, Activation, Loss, find_activation
 from fnn._layout import Layout
 from fnn._optimizers import SGD, Optimizer
 
@@ -99,7 +99,7 @@ class Network:
     activation : str or Activation, default "relu"
         Activation of the inner layers.  Only with sizes.
     output : str or Activation, default "identity"
-        Activation of the last layer, the only one that may be softmax.  Only with sizes.
+        Activation of the last layer, the only one that may be softmax or exp.  Only with sizes.
     dtype : {"float32", "float64"}, default "float32"
         Type of the parameters and of all computation.
     init : {"glorot", "he", "reference", "zeros"}, default "glorot"
@@ -530,8 +530,8 @@ def _layout(layers: Any, activation: Any, output: Any, dtype: np.dtype) -> Layou
         last = find_activation("identity" if output is None else output, "output")
         chosen = [inner] * (len(sizes) - 2) + [last]
     for number, found in enumerate(chosen[:-1], start=1):
-        if found.name == "softmax":
-            raise ValueError(f"activation: softmax goes on the output layer only, got it on layer {number}")
+        if found.code in OUTPUT_ONLY:
+            raise ValueError(f"activation: {found.name} goes on the output layer only, got it on layer {number}")
     count = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
     if count * dtype.itemsize > sys.maxsize:
         raise ValueError(f"layers: expected parameters that fit in memory, got {count} for the sizes {sizes}")

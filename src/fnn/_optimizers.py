@@ -19,6 +19,7 @@ class Rule(NamedTuple):
     adam: bool = False
     beta_2: float = 0.0
     epsilon: float = 0.0
+    alpha: float = 0.0  # a batch's summed loss includes alpha / 2 times the sum of the squared weights
 
     @property
     def states(self) -> int:

@@ -57,13 +57,14 @@ FNN_INLINE void fetch_line(const void *next) {
 #endif
 }
 
-enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_SIGMOID, FNN_SOFTMAX }; /* as in _formulas.py */
+enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP }; /* as in _formulas.py */
 
 /* What becomes of a finished tile of the gradient: stored, added to what is there, or one of the updates of eq. 8. */
 enum { FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM };
 
 typedef struct {
     double rate, momentum, beta_2, epsilon, saturation;
+    double decay; /* what of a weight is added to its gradient */
     ptrdiff_t second; /* from a number of the first state (velocity, moment) to that of the second */
     int kind;
 } fnn_rule;
@@ -100,6 +101,8 @@ typedef struct {
 #define squared_error_row(g, ...) FNN_TYPED(squared_error_row, g)(g, __VA_ARGS__)
 #define binary_cross_entropy_row(g, ...) FNN_TYPED(binary_cross_entropy_row, g)(g, __VA_ARGS__)
 #define cross_entropy_row(g, ...) FNN_TYPED(cross_entropy_row, g)(g, __VA_ARGS__)
+#define poisson_row(g, ...) FNN_TYPED(poisson_row, g)(g, __VA_ARGS__)
+#define sum_of_squares(w, n) FNN_TYPED(sum_of_squares, w)(w, n)
 #define limit_values(w, ...) FNN_TYPED(limit_values, w)(w, __VA_ARGS__)
 #define all_finite(w, n) \
     _Generic((w), float *: all_finite_f32, const float *: all_finite_f32, double *: all_finite_f64, \
@@ -281,6 +284,7 @@ FNN_INLINE VEC FN(activated)(VEC z, int code, REAL slope) {
     case FNN_LEAKY_RELU: return FN(choose)(z < FN(splat)(0), slope * z, z);
     case FNN_TANH: return FN(tanh)(z);
     case FNN_SIGMOID: return FN(sigmoid)(z);
+    case FNN_EXP: return FN(exp)(z);
     }
     return z;
 }
@@ -391,6 +395,22 @@ static double FN(binary_cross_entropy_row)(REAL *g, const REAL *z, const REAL *v
         for (int h = FN(widen)(z_wide, FN(choose)(here, FN(load)(z), none), n) - 1; h >= 0; h--)
             loss += larger_f64(splat_f64(0), z_wide[h]) - z_wide[h] * y_wide[h] +
                     log1p_f64(exp_f64(-magnitude_f64(z_wide[h])));
+    }
+    return sum_f64(loss);
+}
+
+/* Eq. 4, Poisson, v = exp(z): g = scale * dloss/dz, and the loss. */
+static double FN(poisson_row)(REAL *g, const REAL *z, const REAL *v, const REAL *y, ptrdiff_t n, double scale) {
+    WIDE loss = splat_f64(0), z_wide[LANES / WIDE_LANES], y_wide[LANES / WIDE_LANES];
+    for (; n > 0; n -= LANES, g += LANES, z += LANES, v += LANES, y += LANES) {
+        const INTS here = FN(first_lanes)(n);
+        VEC target = FN(load_first)(y, n), none = FN(splat)(-1000); /* exp(-1000) is 0 and so is the loss */
+        FN(store)(g, FN(choose)(here, (REAL)scale * (FN(load)(v) - target), FN(splat)(0)));
+        FN(widen)(y_wide, target, n);
+        for (int h = FN(widen)(z_wide, FN(choose)(here, FN(load)(z), none), n) - 1; h >= 0; h--) {
+            WIDE entropy = y_wide[h] * log_f64(choose_f64(y_wide[h] > splat_f64(0), y_wide[h], splat_f64(1)));
+            loss += exp_f64(z_wide[h]) - z_wide[h] * y_wide[h] + entropy - y_wide[h];
+        }
     }
     return sum_f64(loss);
 }
@@ -535,6 +555,7 @@ FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *r
         FN(store)(state, rule->kind == FNN_STORE ? gradient : FN(load)(state) + gradient);
         return;
     }
+    if (rule->decay != 0) gradient += (REAL)rule->decay * FN(load)(w);
     if (rule->kind == FNN_PLAIN) {
         stepped = FN(load)(w) - rate * gradient;
     } else if (rule->kind == FNN_ADAM) {
@@ -575,7 +596,7 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
             if (vecs > 1) sums[r][1] += shared * g1;
         }
     }
-    if (rule->kind == FNN_PLAIN && rule->saturation == INFINITY) { /* what a small batch would wait for */
+    if (rule->kind == FNN_PLAIN && rule->saturation == INFINITY && rule->decay == 0) { /* what a small batch would wait for */
         const REAL rate = (REAL)rule->rate;
         FNN_UNROLL for (int r = 0; r < rows; r++)
             for (int v = 0; v < vecs; v++) {
@@ -610,6 +631,14 @@ static void FN(bias_tile)(REAL *w, REAL *state, int vecs, const REAL *g, ptrdiff
 /* Eq. 8 and 9 for n numbers, a multiple of the vector, whose gradient lies in memory. */
 static void FN(update_values)(REAL *w, REAL *state, const REAL *gradient, ptrdiff_t n, const fnn_rule *rule) {
     for (ptrdiff_t j = 0; j < n; j += LANES) FN(settle)(w + j, state + j, FN(load)(gradient + j), rule);
+}
+
+/* Eq. 7a: the sum of the squares of n numbers, a multiple of the vector, in double. */
+static double FN(sum_of_squares)(const REAL *w, ptrdiff_t n) {
+    WIDE total = splat_f64(0), wide[LANES / WIDE_LANES];
+    for (ptrdiff_t j = 0; j < n; j += LANES)
+        for (int h = FN(widen)(wide, FN(load)(w + j), LANES) - 1; h >= 0; h--) total += wide[h] * wide[h];
+    return sum_f64(total);
 }
 
 /* Eq. 9 alone for n numbers, a multiple of the vector. */
