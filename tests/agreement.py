@@ -541,6 +541,23 @@ def check_train_epoch(
     agree(got, *flat, what)
 
 
+def check_penalty_may_end(kernels: ModuleType, case: Case, rule: Rule) -> None:
+    """A workspace that trains online with a penalty, then without, does as a fresh one that starts from there."""
+    results = []
+    parameters = case.parameters
+    for epochs in ([rule, rule._replace(alpha=0.0)], [rule._replace(alpha=0.0)]):
+        work = kernels.Workspace(case.layout, case.parameters.dtype, 1, 0, 1)
+        work.load(parameters, rule.saturation)
+        for each in epochs:
+            parameters = np.empty_like(case.parameters)
+            work.store(parameters)
+            kernels.train_epoch(work, case.x, case.y, np.arange(4), case.loss, each, True, None)
+        result = np.empty_like(parameters)
+        work.store(result)
+        results.append(result)
+    assert np.array_equal(*results), f"{case.layout.sizes}: training without a penalty depends on that with one"
+
+
 def check_predict(kernels: ModuleType, case: Case, threads: int = 1) -> None:
     """Eq. 1 and 2 to the outputs: the bits of `forward` and `activate`, for all rows together and for each alone."""
     layout, output = case.layout, case.layout.activations[-1]

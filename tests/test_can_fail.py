@@ -117,6 +117,34 @@ def online(kernels):
             agreement.check_train_epoch(kernels, case, order, rule, 1)
 
 
+def weighted(kernels):
+    """Online, in batches of one chunk and of several; outputs of one panel and of more; narrow networks."""
+    weights = np.resize([0.5, 0, 2, 1, 0, 0], 600).astype("f4")
+    order = np.random.default_rng(1).permutation(600)
+    wide, slender, narrow = (make_case(sizes, 600, hidden="tanh") for sizes in ((7, 13, 70), (19, 23, 3), (3, 4, 2)))
+    for case, rows, batch_size in ((wide, 10, 4), (slender, 20, 4), (slender, 600, 270), (slender, 12, 1)):
+        for mean in (True, False):
+            rule = SATURATED._replace(rate=0.01 / (1 if mean else batch_size))
+            agreement.check_train_epoch(
+                kernels, case, order[:rows], rule, batch_size, mean=mean, threads=2, weights=weights
+            )
+    # With the mean, a weight says nothing to training row by row, unless it is 0.
+    agreement.check_train_epoch(kernels, narrow, np.arange(6), PLAIN, 1, mean=False, weights=weights)
+
+
+def penalised(kernels):
+    """Batches of one chunk and of several; row by row, and then without a penalty."""
+    case = make_case((40, 70, 35, 3), 600, hidden="tanh")
+    for rule in (PLAIN, SATURATED, NESTEROV, ADAM):
+        agreement.check_train_epoch(kernels, case, np.arange(10), rule._replace(alpha=0.3), 4, threads=2)
+    small = make_case((7, 33, 35, 3), 600, hidden="tanh")
+    for threads in (1, 2):
+        agreement.check_train_epoch(kernels, small, np.arange(600), NESTEROV._replace(alpha=9), 270, threads=threads)
+    rule = SATURATED._replace(alpha=0.3)
+    agreement.check_train_epoch(kernels, small, np.arange(4), rule, 1)
+    agreement.check_penalty_may_end(kernels, small, rule)
+
+
 def columns(kernels):
     """Layers whose neurons the threads share, each gathering all rows or its own."""
     for sizes in ((40, 300, 19, 13), (7, 65, 30), (300, 65, 33)):
@@ -157,6 +185,8 @@ CHECKS = {
     "loss_and_gradient": loss_and_gradient,
     "batches": batches,
     "online": online,
+    "weighted": weighted,
+    "penalised": penalised,
     "columns": columns,
     "predict": predict,
     "nan": nan,
@@ -185,7 +215,7 @@ def replaced(source, old, new, where):
 
 def broken_twin(breakage):
     source = replaced(Path(twin.__file__).read_text(encoding="utf-8"), breakage.old, breakage.new, "_backprop_numpy.py")
-    module = ModuleType(breakage.name)
+    module = ModuleType(twin.__name__)
     exec(compile(source, breakage.name, "exec"), module.__dict__)
     return module
 

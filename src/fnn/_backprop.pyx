@@ -47,10 +47,9 @@ cdef extern from "_simd.h" nogil:
     void factor_values(void *out, const void *d, const void *v, Py_ssize_t n, int code, double slope)
     double softmax_row(void *row, Py_ssize_t n)
     double squared_error_row(void *g, const void *v, const void *y, Py_ssize_t n, double scale)
-    double binary_cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale)
+    double matched_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale, bint poisson)
     double cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale,
                              double log_sum)
-    double poisson_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale)
     double sum_of_squares(void *w, Py_ssize_t n)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(const void *w, Py_ssize_t n)
@@ -458,10 +457,10 @@ cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, 
         return row_loss
     if loss == BINARY_CROSS_ENTROPY:
         activate_values(v, z, whole, FNN_SIGMOID, 0)
-        return binary_cross_entropy_row(g, z, v, y, n, scale)
+        return matched_row(g, z, v, y, n, scale, False)
     if loss == POISSON:
         activate_values(v, z, whole, FNN_EXP, 0)
-        return poisson_row(g, z, v, y, n, scale)
+        return matched_row(g, z, v, y, n, scale, True)
     memcpy(v, z, <size_t>n * sizeof(real))
     for j in range(n, whole):
         v[j] = -INFINITY
@@ -619,7 +618,7 @@ cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, cons
             if job.alpha:
                 job.squares[layer.units + unit] = sum_of_squares(arena + at, count)
             update_values(arena + at, state + at, gradient + at, count, rule)
-            if i == 0:
+            if unit % inner_panels == 0:
                 at += layer.inputs * width
                 update_values(arena + at, state + at, gradient + at, width, &bias_rule)
 

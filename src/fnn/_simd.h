@@ -99,9 +99,8 @@ typedef struct {
 #define factor_values(out, ...) FNN_TYPED(factor_values, out)(out, __VA_ARGS__)
 #define softmax_row(out, ...) FNN_TYPED(softmax_row, out)(out, __VA_ARGS__)
 #define squared_error_row(g, ...) FNN_TYPED(squared_error_row, g)(g, __VA_ARGS__)
-#define binary_cross_entropy_row(g, ...) FNN_TYPED(binary_cross_entropy_row, g)(g, __VA_ARGS__)
+#define matched_row(g, ...) FNN_TYPED(matched_row, g)(g, __VA_ARGS__)
 #define cross_entropy_row(g, ...) FNN_TYPED(cross_entropy_row, g)(g, __VA_ARGS__)
-#define poisson_row(g, ...) FNN_TYPED(poisson_row, g)(g, __VA_ARGS__)
 #define sum_of_squares(w, n) FNN_TYPED(sum_of_squares, w)(w, n)
 #define limit_values(w, ...) FNN_TYPED(limit_values, w)(w, __VA_ARGS__)
 #define all_finite(w, n) \
@@ -383,24 +382,10 @@ static double FN(squared_error_row)(REAL *g, const REAL *v, const REAL *y, ptrdi
     return sum_f64(loss);
 }
 
-/* Eq. 4, binary cross-entropy, v = sigmoid(z): g = scale * dloss/dz, and the loss. */
-static double FN(binary_cross_entropy_row)(REAL *g, const REAL *z, const REAL *v, const REAL *y, ptrdiff_t n,
-                                           double scale) {
-    WIDE loss = splat_f64(0), z_wide[LANES / WIDE_LANES], y_wide[LANES / WIDE_LANES];
-    for (; n > 0; n -= LANES, g += LANES, z += LANES, v += LANES, y += LANES) {
-        const INTS here = FN(first_lanes)(n);
-        VEC target = FN(load_first)(y, n), none = FN(splat)(-1000); /* exp(-1000) is 0 and so is the loss */
-        FN(store)(g, FN(choose)(here, (REAL)scale * (FN(load)(v) - target), FN(splat)(0)));
-        FN(widen)(y_wide, target, n);
-        for (int h = FN(widen)(z_wide, FN(choose)(here, FN(load)(z), none), n) - 1; h >= 0; h--)
-            loss += larger_f64(splat_f64(0), z_wide[h]) - z_wide[h] * y_wide[h] +
-                    log1p_f64(exp_f64(-magnitude_f64(z_wide[h])));
-    }
-    return sum_f64(loss);
-}
-
-/* Eq. 4, Poisson, v = exp(z): g = scale * dloss/dz, and the loss. */
-static double FN(poisson_row)(REAL *g, const REAL *z, const REAL *v, const REAL *y, ptrdiff_t n, double scale) {
+/* Eq. 4, the losses whose slope is v - y: binary cross-entropy, v = sigmoid(z), and Poisson, v = exp(z).  g = scale *
+   dloss/dz, and the loss. */
+static double FN(matched_row)(REAL *g, const REAL *z, const REAL *v, const REAL *y, ptrdiff_t n, double scale,
+                              int poisson) {
     WIDE loss = splat_f64(0), z_wide[LANES / WIDE_LANES], y_wide[LANES / WIDE_LANES];
     for (; n > 0; n -= LANES, g += LANES, z += LANES, v += LANES, y += LANES) {
         const INTS here = FN(first_lanes)(n);
@@ -408,8 +393,12 @@ static double FN(poisson_row)(REAL *g, const REAL *z, const REAL *v, const REAL 
         FN(store)(g, FN(choose)(here, (REAL)scale * (FN(load)(v) - target), FN(splat)(0)));
         FN(widen)(y_wide, target, n);
         for (int h = FN(widen)(z_wide, FN(choose)(here, FN(load)(z), none), n) - 1; h >= 0; h--) {
-            WIDE entropy = y_wide[h] * log_f64(choose_f64(y_wide[h] > splat_f64(0), y_wide[h], splat_f64(1)));
-            loss += exp_f64(z_wide[h]) - z_wide[h] * y_wide[h] + entropy - y_wide[h];
+            if (poisson) /* 0 log 0 is 0 */
+                loss += exp_f64(z_wide[h]) - y_wide[h] + y_wide[h] *
+                        log_f64(choose_f64(y_wide[h] > splat_f64(0), y_wide[h], splat_f64(1)));
+            else
+                loss += larger_f64(splat_f64(0), z_wide[h]) + log1p_f64(exp_f64(-magnitude_f64(z_wide[h])));
+            loss -= z_wide[h] * y_wide[h];
         }
     }
     return sum_f64(loss);
