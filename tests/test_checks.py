@@ -153,6 +153,12 @@ BAD_Y = {
         [0, 1, 1.5, 2],
         "expected numbers in [0, 1], got 1.5 in row 2, column 0",
     ),
+    "a negative count": (
+        lambda: fnn.Network([3, 4, 2], output="exp"),
+        "poisson",
+        with_value(-0.5, 2, 0, shape=(4, 2)),
+        "expected numbers >= 0, got -0.5 in row 2, column 0",
+    ),
     "below 0": (
         binary,
         "binary_cross_entropy",
@@ -418,3 +424,23 @@ def test_numbers_that_no_float_holds_are_refused_by_name(wrong):
 def test_a_wrong_dtype_is_refused(dtype):
     with pytest.raises(ValueError, match=r"^dtype: expected float32 or float64"):
         fnn.Network([3, 2], dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([1.0] * 36, "sample_weight: expected shape (37,), one number a row, got (36,)"),
+        (np.ones((37, 1)), "sample_weight: expected shape (37,), one number a row, got (37, 1)"),
+        ([1.0] * 36 + [-1], "sample_weight: expected numbers >= 0, got -1.0 in row 36, column 0"),
+        ([1.0] * 36 + [np.nan], "sample_weight: expected finite numbers, got nan in row 36, column 0"),
+        ([0] * 37, "sample_weight: expected a number > 0 among them, got 37 zeros"),
+        (["a"] * 37, "sample_weight: expected real numbers, got list of dtype <U1"),
+    ],
+)
+def test_sample_weight(weights, expected):
+    network = regression()
+    before = network.parameters.copy()
+    for method in (network.fit, network.loss_and_gradient):
+        with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+            method(np.ones((37, 3)), np.ones((37, 2)), sample_weight=weights)
+    assert np.array_equal(network.parameters, before)

@@ -401,3 +401,29 @@ def test_ctrl_c_during_validation_keeps_the_epoch(backend):
     with pytest.raises(KeyboardInterrupt):
         nets[1].fit(X, Y, epochs=1, validation=(X, Y), metric=interrupted)
     np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+
+
+def test_sample_weight_counts_a_row_as_often_as_it_says(backend):
+    """Two networks, one with a row weighing 2, one with the row twice: all in one batch."""
+    weights = np.resize([1, 2, 0, 3], len(X))
+    rows = np.repeat(np.arange(len(X)), weights)
+    one, other = (fnn.Network([4, 8, 3], output="softmax", dtype="float64") for _ in range(2))
+    arguments = {"loss": "cross_entropy", "epochs": 5, "batch_size": 10**6, "optimizer": fnn.SGD(0.1)}
+    history = one.fit(X, LABELS, sample_weight=weights, **arguments)
+    expected = other.fit(X[rows], LABELS[rows], **arguments)
+    np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-12)
+    np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-9, atol=1e-12)
+    value, slope = one.loss_and_gradient(X, LABELS, "cross_entropy", sample_weight=weights)
+    wanted, slopes = one.loss_and_gradient(X[rows], LABELS[rows], "cross_entropy")
+    assert value == pytest.approx(wanted, rel=1e-12)
+    np.testing.assert_allclose(slope, slopes, rtol=1e-9, atol=1e-12)
+
+
+def test_poisson_finds_a_rate(backend):
+    """Counts with a rate that is the exponential of a line: the one weight and bias are found."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (4000, 1))
+    y = rng.poisson(np.exp(0.5 + 0.8 * x[:, 0]))
+    network = fnn.Network([1, 1], output="exp", dtype="float64", init="zeros")
+    network.fit(x, y, loss="poisson", epochs=40, optimizer=fnn.SGD(0.05), batch_size=100)
+    np.testing.assert_allclose(network.parameters, [0.8, 0.5], atol=0.05)

@@ -752,7 +752,8 @@ cdef void online_upper(real *arena, const Plan *plan, Job *job, Py_ssize_t row, 
     cdef real *g
     cdef real *below
     cdef const Py_ssize_t *order = &row
-    cdef double rate = job.rule.rate, limit = job.rule.saturation, scale
+    cdef double rate = job.rule.rate, limit = job.rule.saturation
+    cdef double scale = 1.0 if job.mean else job.scale, times = 1
     for l in range(n_layers):
         layer = &plan.layers[l]
         if l > 0:
@@ -769,9 +770,11 @@ cdef void online_upper(real *arena, const Plan *plan, Job *job, Py_ssize_t row, 
         if layer.code == FNN_SIGMOID:  # sigmoid(0) is not 0, and the padding must be
             memset(arena + layer.v + layer.outputs, 0,
                    <size_t>(padded(layer.outputs, vector) - layer.outputs) * sizeof(real))
-    scale = scale_of(<const real *>job.row_weights, job, order, 1)
+    if job.row_weights is not NULL:
+        scale = scale_of(<const real *>job.row_weights, job, order, 1)
+        times = counted(job, scale, 1)
     output_delta_rows(arena, plan, job, 0, order, scale, 0, 1)
-    job.total += counted(job, scale, 1) * job.row_losses[0]
+    job.total += times * job.row_losses[0]
     for l in range(n_layers - 1, 0, -1):
         layer = &plan.layers[l]
         g = arena + layer.g

@@ -153,6 +153,20 @@ def targets(
     return y
 
 
+def row_weights(data: Any, n_rows: int, dtype: np.dtype, argument: str) -> np.ndarray | None:
+    """Return how often each row counts as (N,) of `dtype`, None for none: finite, >= 0, not all 0."""
+    if data is None:
+        return None
+    array = real_array(data, argument)
+    if array.shape != (n_rows,):
+        raise ValueError(f"{argument}: expected shape ({n_rows},), one number a row, got {array.shape}")
+    weights = as_finite(array[:, None], dtype, argument)
+    _check_range(weights, 0.0, math.inf, "numbers >= 0", argument)
+    if not weights.any():
+        raise ValueError(f"{argument}: expected a number > 0 among them, got {n_rows} zeros")
+    return weights.reshape(n_rows)
+
+
 def _labels(y: np.ndarray, n_outputs: int, argument: str) -> np.ndarray:
     # The kernels index with these numbers: a copy of our own, checked itself, stays as it is whatever the caller does.
     own = np.array(y, np.intp)

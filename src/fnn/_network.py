@@ -287,6 +287,7 @@ class Network:
         loss: str | Loss = "squared_error",
         reduction: str = "mean",
         threads: int | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> tuple[float, np.ndarray]:
         """Compute the loss over the rows of x and y and its gradient; the network stays as it is.
 
@@ -301,6 +302,8 @@ class Network:
             Average or add up the losses of the rows.
         threads : int, optional
             Threads to use at most; what `fnn.get_threads` says unless given.
+        sample_weight : array_like, shape (N,), optional
+            How often each row counts, >= 0 and not all 0; the mean is the weighted one.
 
         Returns
         -------
@@ -316,10 +319,12 @@ class Network:
         found = _train.fitting_loss(loss, self._layout)
         mean, n_threads = _checks.is_mean(reduction), _threads.thread_count(threads)
         rows, targets = _train.checked_data(x, y, self._layout, self.dtype, found)
-        scale = 1 / len(rows) if mean else 1.0
+        weights = _checks.row_weights(sample_weight, len(rows), self.dtype, "sample_weight")
+        total = len(rows) if weights is None else weights.sum(dtype=np.float64)
+        scale = 1 / total if mean else 1.0
         with np.errstate(over="ignore", invalid="ignore"):  # an infinite loss is what it is, on every backend
             value, gradient = _dispatch.kernels.loss_and_gradient(
-                self._layout, self._parameters, rows, targets, found, scale, n_threads
+                self._layout, self._parameters, rows, targets, found, scale, n_threads, weights
             )
         return float(value), gradient
 
@@ -333,6 +338,7 @@ class Network:
         loss: str | Loss = "squared_error",
         optimizer: str | Optimizer = SGD(0.01),  # noqa: B008 - frozen
         saturation: float | None = None,
+        sample_weight: ArrayLike | None = None,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         metric: str | Callable[[np.ndarray, np.ndarray], float] | None = "auto",
         reduction: str = "mean",
@@ -362,6 +368,10 @@ class Network:
         optimizer : SGD, Adam or str, default SGD(0.01)
         saturation : float, optional
             Keep every weight and bias inside ±saturation, after every update.
+        sample_weight : array_like, shape (N,), optional
+            How often each row counts, >= 0 and not all 0.  With reduction "mean" a batch's loss is the weighted mean of
+            its rows, and a batch of zeros stands still; the history has the mean over the batches, each counting as its
+            number of rows.
         validation : pair of array_like, optional
             Data (x, y) to evaluate after every epoch.
         metric : {"auto", "accuracy", "r2"}, callable or None, default "auto"
@@ -411,6 +421,7 @@ class Network:
             loss=loss,
             optimizer=optimizer,
             saturation=saturation,
+            sample_weight=sample_weight,
             validation=validation,
             metric=metric,
             reduction=reduction,

@@ -81,6 +81,7 @@ def fit(
     loss: Any,
     optimizer: Any,
     saturation: Any,
+    sample_weight: Any,
     validation: Any,
     metric: Any,
     reduction: Any,
@@ -100,6 +101,7 @@ def fit(
     rng, n_threads, callbacks = _checks.generator(seed), _threads.thread_count(threads), _callables(callbacks)
     metric_name, compute_metric = find_metric(metric, found_loss, layout)
     rows, targets = checked_data(x, y, layout, dtype, found_loss)
+    weights = _checks.row_weights(sample_weight, len(rows), dtype, "sample_weight")
     held_out = None if validation is None else _checked_validation(validation, layout, dtype, found_loss)
     _checks.as_finite(parameters[None, :], dtype, "parameters")
 
@@ -119,7 +121,7 @@ def fit(
             begin = time.perf_counter()
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # a divergence is an error of its own, below
-                    total = kernels.train_epoch(work, rows, targets, order, found_loss, rule, mean, tick)
+                    total = kernels.train_epoch(work, rows, targets, order, found_loss, rule, mean, tick, weights)
             except KeyboardInterrupt:
                 if work.is_finite():
                     work.store(parameters)
