@@ -51,6 +51,7 @@ def extensions():
                 include_dirs=[str(SOURCE)],
                 depends=[str(SOURCE / header) for header in headers],
                 extra_compile_args=OPTIMISE + own + flags + wide,
+                extra_link_args=[] if MSVC else ["-pthread"],
             )
         )
     built = cythonize(found, build_dir=str(generated), language_level=3)

@@ -16,8 +16,6 @@ Equation numbers refer to docs/backprop.md.  Shape letters: B rows of a batch, I
 P parameters, N rows of the data set; R rows that a panel has room for.
 """
 
-import threading
-
 import numpy as np
 
 from fnn._formulas import LOSSES
@@ -90,7 +88,9 @@ cdef extern from * nogil:
     /* A barrier that spins, for threads that meet every few microseconds; it yields where one was put off its core. */
     typedef struct { int arrived, phase, go; } fnn_meeting;
     #if defined(__GNUC__) && !defined(FNN_PLAIN_C)
+    #include <pthread.h>
     #include <sched.h>
+    #include <signal.h>
     #include <time.h>
     #include <unistd.h>
     /* Bytes of a core's second-level cache; 1 MiB where nobody knows. */
@@ -121,6 +121,24 @@ cdef extern from * nogil:
         for (int tries = 0; __atomic_load_n(&m->phase, __ATOMIC_ACQUIRE) == phase; tries += tries < 8192)
             fnn_relax(tries);
     }
+    typedef struct { pthread_t id; void *task; int thread; } fnn_helper;
+    /* Start a thread that calls work(helper); 0 if there are no more to be had.  Signals are the other threads' business. */
+    static int fnn_start(fnn_helper *helper, void *task, int thread, void *(*work)(void *)) {
+        sigset_t others, before;
+        int failed;
+        helper->task = task;
+        helper->thread = thread;
+        sigfillset(&others);
+        sigdelset(&others, SIGSEGV);
+        sigdelset(&others, SIGBUS);
+        sigdelset(&others, SIGFPE);
+        sigdelset(&others, SIGILL);
+        pthread_sigmask(SIG_SETMASK, &others, &before);
+        failed = pthread_create(&helper->id, NULL, work, helper);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return !failed;
+    }
+    static void fnn_join(fnn_helper *helper) { pthread_join(helper->id, NULL); }
     static void fnn_open(fnn_meeting *m) { __atomic_store_n(&m->go, 1, __ATOMIC_RELEASE); }
     static void fnn_wait_until_open(fnn_meeting *m) {
         for (int tries = 0; !__atomic_load_n(&m->go, __ATOMIC_ACQUIRE); tries += tries < 8192) fnn_relax(tries);
@@ -133,6 +151,12 @@ cdef extern from * nogil:
     #else /* one thread */
     #include <time.h>
     #define FNN_MOST_THREADS 1
+    typedef struct { void *task; int thread; } fnn_helper;
+    static int fnn_start(fnn_helper *helper, void *task, int thread, void *(*work)(void *)) {
+        (void)helper; (void)task; (void)thread; (void)work;
+        return 0;
+    }
+    static void fnn_join(fnn_helper *helper) { (void)helper; }
     static Py_ssize_t second_level_cache(void) { return 1 << 20; }
     static void fnn_meet(fnn_meeting *m, int threads) { (void)m; (void)threads; }
     static void fnn_open(fnn_meeting *m) { m->go = 1; }
@@ -142,6 +166,11 @@ cdef extern from * nogil:
     """
     ctypedef struct fnn_meeting:
         pass
+    ctypedef struct fnn_helper:
+        void *task
+        int thread
+    bint fnn_start(fnn_helper *helper, void *task, int thread, void *(*work)(void *) noexcept nogil)
+    void fnn_join(fnn_helper *helper)
     const int FNN_MOST_THREADS
     void fnn_meet(fnn_meeting *meeting, int threads)
     void fnn_open(fnn_meeting *meeting)
@@ -174,7 +203,7 @@ cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much
 cdef double OPERATIONS_A_SECOND = 7.5e9
 cdef double BYTES_A_SECOND = 1e10
 cdef double SECONDS_TO_MEET = 5e-7
-cdef double SECONDS_TO_START = 3e-4  # a team
+cdef double SECONDS_TO_START = 5e-5  # and end a team
 cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-level cache
 
 
@@ -1459,35 +1488,52 @@ def _panels(Workspace work, str which, Py_ssize_t l, values, bint into):
                 panels_to_row(&doubles[r, 0], <double *>work.memory + at, work.plan.room, r, doubles.shape[1])
 
 
+cdef struct Task:  # an epoch, as each thread of the team sees it
+    char *memory
+    const Plan *plan
+    Job *job
+    Py_ssize_t *counts
+    bint single, online, predicts
+
+
+cdef void take_part(const Task *task, int thread) noexcept nogil:
+    """Do this thread's share of an epoch."""
+    if task.predicts and task.single:
+        predict_epoch(<float *>task.memory, task.plan, task.job, thread)
+    elif task.predicts:
+        predict_epoch(<double *>task.memory, task.plan, task.job, thread)
+    elif task.online and task.single:
+        online_epoch(<float *>task.memory, task.plan, task.job, task.counts, thread)
+    elif task.online:
+        online_epoch(<double *>task.memory, task.plan, task.job, task.counts, thread)
+    elif task.single:
+        minibatch_epoch(<float *>task.memory, task.plan, task.job, thread)
+    else:
+        minibatch_epoch(<double *>task.memory, task.plan, task.job, thread)
+
+
+cdef void *help_with(void *helper) noexcept nogil:
+    """Wait until the team is complete, then take part, unless the epoch is to go without this thread."""
+    cdef int thread = (<fnn_helper *>helper).thread
+    cdef const Task *task = <const Task *>(<fnn_helper *>helper).task
+    fnn_wait_until_open(&task.job.meeting)
+    if thread < task.job.threads:
+        take_part(task, thread)
+    return NULL
+
+
 cdef class Epoch:
-    """One run over the rows by a team of threads; each of them calls `work_as`."""
+    """One run over the rows by a team of threads, which starts and ends with it.
+
+    The threads are the system's own and know nothing of Python: one that had to wait for the GIL while it starts would
+    keep the others waiting for milliseconds.
+    """
 
     cdef Workspace work
     cdef Job job
     cdef bint online, predicts
     cdef Py_ssize_t[::1] counts
     cdef object x, y, order, tick, errors, weights
-
-    def work_as(self, int thread):
-        """Take part as thread 1, 2, ...: wait until the team is complete, then do this thread's share."""
-        with nogil:
-            fnn_wait_until_open(&self.job.meeting)
-            if thread < self.job.threads:
-                self.work_on(thread)
-
-    cdef void work_on(self, int thread) noexcept nogil:
-        if self.predicts and self.work.single:
-            predict_epoch(<float *>self.work.memory, &self.work.plan, &self.job, thread)
-        elif self.predicts:
-            predict_epoch(<double *>self.work.memory, &self.work.plan, &self.job, thread)
-        elif self.online and self.work.single:
-            online_epoch(<float *>self.work.memory, &self.work.plan, &self.job, &self.counts[0], thread)
-        elif self.online:
-            online_epoch(<double *>self.work.memory, &self.work.plan, &self.job, &self.counts[0], thread)
-        elif self.work.single:
-            minibatch_epoch(<float *>self.work.memory, &self.work.plan, &self.job, thread)
-        else:
-            minibatch_epoch(<double *>self.work.memory, &self.work.plan, &self.job, thread)
 
     cdef penalise(self, double alpha):
         """Add a penalty to every batch's loss."""
@@ -1502,26 +1548,23 @@ cdef class Epoch:
     cdef double run(self) except? -1:
         """Gather the team, work as thread 0, and return the sum of the rows' losses; raise what ended the epoch."""
         cdef Job *job = &self.job
-        cdef int complete = 1
-        helpers = []
-        try:
-            for thread in range(1, job.threads):
-                helper = threading.Thread(target=self.work_as, args=(thread,), daemon=True, name=f"fnn-{thread}")
-                helper.start()
-                helpers.append(helper)
-                complete += 1
-        except RuntimeError:  # no more threads to be had: those that started do the work, with the same result
-            pass
-        except BaseException:
-            job.threads = 0
-            fnn_open(&job.meeting)
-            raise
-        job.threads = complete
-        fnn_open(&job.meeting)
+        cdef Task task
+        cdef fnn_helper *helpers = <fnn_helper *>calloc(<size_t>job.threads, sizeof(fnn_helper))
+        cdef int team = 1, thread
+        task.memory, task.plan, task.job, task.counts = self.work.memory, &self.work.plan, job, &self.counts[0]
+        task.single, task.online, task.predicts = self.work.single, self.online, self.predicts
+        if helpers is NULL:
+            raise MemoryError("no memory for a team of threads")
         with nogil:
-            self.work_on(0)
-        for helper in helpers:
-            helper.join()
+            # Where no more threads are to be had those that started do the work, with the same result.
+            while team < job.threads and fnn_start(&helpers[team], &task, team, help_with):
+                team += 1
+            job.threads = team
+            fnn_open(&job.meeting)
+            take_part(&task, 0)
+            for thread in range(1, team):
+                fnn_join(&helpers[thread])
+        free(helpers)
         if self.errors:
             raise self.errors[0]
         return job.total
