@@ -6,15 +6,21 @@
    B. Rows of weights start on a cache line and are padded to whole ones (_pass_state.py).  The padding may be read and
       written; no result depends on it.
    C. `index` lists the rows to visit.  _pass.pyx leaves those of a zero input out only where they change nothing.
+   D. While the weights stay, and always for the total gradient, rows meet several samples at once, or one after the
+      other while they are near.  The terms of every sum stay in the order of the samples.
 
-   Letters: I rows of a block, the bias's being the last; O neurons, in `vecs` vectors; `stride` from row to row. */
+   Letters: I rows of a block, the bias's being the last; O neurons, in `vecs` vectors; `stride` from row to row,
+   `room` from the numbers of a sample to those of the next. */
 
 #ifndef FNN_PASS_H
 #define FNN_PASS_H
 
 #include "_simd.h"
 
-enum { PASS_LANES = lanes_f32 };
+enum {
+    PASS_LANES = lanes_f32,
+    PASS_NARROW = 2, /* vectors of a level whose rows meet several samples at once */
+};
 
 typedef struct {
     float rate, limit, floor;
@@ -62,11 +68,11 @@ static int pass_settled(const float *w, ptrdiff_t n, const pass_step *step) {
     return !pass_any(moved);
 }
 
-/* z = sum over the listed rows of u[i] W[i, :], for `vecs` vectors of neurons. */
+/* z += sum over the listed rows of u[i] W[i, :], for `vecs` vectors of neurons. */
 FNN_INLINE void pass_forward_block(const int vecs, float *z, const float *w, ptrdiff_t stride, const float *u,
                                    const int32_t *index, ptrdiff_t count) {
     vec_f32 sums[8];
-    FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] = splat_f32(0);
+    FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] = load_f32(z + v * PASS_LANES);
     for (ptrdiff_t i = 0; i < count; i++) {
         const float *row = w + index[i] * stride;
         const vec_f32 input = splat_f32(u[index[i]]);
@@ -89,23 +95,164 @@ static void pass_forward(float *z, ptrdiff_t vecs, const float *w, ptrdiff_t str
     if (vecs & 1) pass_forward_block(1, z, w, stride, u, index, count);
 }
 
-/* s[i] = sum over the O neurons j of W[i, j] sigma[j], times d[j] unless d is NULL; LANES rows at a time, turned. */
-static void pass_sensitivity(float *s, const float *w, ptrdiff_t stride, ptrdiff_t inputs, ptrdiff_t outputs,
-                             const float *sigma, const float *d) {
+/* z += sum over the I rows of u[i] W[i, :], for 8 vectors of sums: 8 samples, or 4 of two vectors each. */
+FNN_INLINE void pass_forward_tile(const int vecs, float *z, const float *w, ptrdiff_t stride, const float *u,
+                                  ptrdiff_t room, ptrdiff_t rows) {
+    vec_f32 sums[8], weights[PASS_NARROW];
+    FNN_UNROLL for (int t = 0; t < 8; t++) sums[t] = load_f32(z + t / vecs * room + t % vecs * PASS_LANES);
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        FNN_UNROLL for (int v = 0; v < vecs; v++) weights[v] = load_f32(w + i * stride + v * PASS_LANES);
+        FNN_UNROLL for (int t = 0; t < 8; t++) sums[t] += splat_f32(u[t / vecs * room + i]) * weights[t % vecs];
+    }
+    FNN_UNROLL for (int t = 0; t < 8; t++) store_f32(z + t / vecs * room + t % vecs * PASS_LANES, sums[t]);
+}
+/* The first samples of a narrow level, as many as make whole tiles; how many those are. */
+static ptrdiff_t pass_forward_tiles(float *z, int vecs, const float *w, ptrdiff_t stride, const float *u,
+                                    ptrdiff_t room, ptrdiff_t rows, ptrdiff_t samples) {
+    const ptrdiff_t at_once = 8 / vecs, whole = samples - samples % at_once;
+    for (ptrdiff_t s = 0; s < whole; s += at_once) {
+        if (vecs == 1)
+            pass_forward_tile(1, z + s * room, w, stride, u + s * room, room, rows);
+        else
+            pass_forward_tile(2, z + s * room, w, stride, u + s * room, room, rows);
+    }
+    return whole;
+}
+
+/* s[i] = sum over the O neurons j of W[i, j] sigma[j], times d[j] if `factored`; LANES rows at a time, turned. */
+FNN_INLINE void pass_sensitivity_block(const int samples, const int factored, float *s, const float *w,
+                                       ptrdiff_t stride, ptrdiff_t inputs, ptrdiff_t outputs, const float *sigma,
+                                       const float *d, ptrdiff_t room) {
     float tile[PASS_LANES * PASS_LANES];
+    vec_f32 sums[8];
     for (ptrdiff_t i = 0; i < inputs; i += PASS_LANES) {
         const int rows = (int)(inputs - i < PASS_LANES ? inputs - i : PASS_LANES);
-        vec_f32 sum = splat_f32(0);
+        FNN_UNROLL for (int n = 0; n < samples; n++) sums[n] = splat_f32(0);
         for (ptrdiff_t j = 0; j < outputs; j += PASS_LANES) {
             const int columns = (int)(outputs - j < PASS_LANES ? outputs - j : PASS_LANES);
             transpose_block_f32(tile, PASS_LANES, w + i * stride + j, stride, rows);
-            if (d)
-                for (int k = 0; k < columns; k++) sum += load_f32(tile + k * PASS_LANES) * sigma[j + k] * d[j + k];
-            else
-                for (int k = 0; k < columns; k++) sum += load_f32(tile + k * PASS_LANES) * sigma[j + k];
+            for (int k = 0; k < columns; k++) {
+                const vec_f32 weights = load_f32(tile + k * PASS_LANES);
+                FNN_UNROLL for (int n = 0; n < samples; n++) {
+                    vec_f32 term = weights * sigma[n * room + j + k];
+                    if (factored) term *= d[n * room + j + k];
+                    sums[n] += term;
+                }
+            }
         }
-        store_f32(s + i, sum);
+        FNN_UNROLL for (int n = 0; n < samples; n++) store_f32(s + n * room + i, sums[n]);
     }
+}
+/* `d` NULL: not factored. */
+static void pass_sensitivity(float *s, const float *w, ptrdiff_t stride, ptrdiff_t inputs, ptrdiff_t outputs,
+                             const float *sigma, const float *d, ptrdiff_t room, ptrdiff_t samples) {
+#define PASS_SAMPLES(n, factored) pass_sensitivity_block(n, factored, s, w, stride, inputs, outputs, sigma, d, room)
+    while (samples > 0) {
+        const int at_once = samples >= 8 ? 8 : 1;
+        if (at_once == 8 && d)
+            PASS_SAMPLES(8, 1);
+        else if (at_once == 8)
+            PASS_SAMPLES(8, 0);
+        else if (d)
+            PASS_SAMPLES(1, 1);
+        else
+            PASS_SAMPLES(1, 0);
+        samples -= at_once;
+        s += at_once * room, sigma += at_once * room;
+        if (d) d += at_once * room;
+    }
+#undef PASS_SAMPLES
+}
+
+/* total[i, :] += u[i] sigma, times d if `factored`, of one sample, for the listed rows. */
+FNN_INLINE void pass_add_body(const int vecs, const int factored, float *total, ptrdiff_t stride, const float *u,
+                              const int32_t *index, ptrdiff_t count, const float *sigma, const float *d) {
+    vec_f32 sigmas[8];
+    FNN_UNROLL for (int v = 0; v < vecs; v++) sigmas[v] = load_f32(sigma + v * PASS_LANES);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const vec_f32 input = splat_f32(u[index[i]]);
+        float *row = total + index[i] * stride;
+        FNN_UNROLL for (int v = 0; v < vecs; v++) {
+            vec_f32 g = input * sigmas[v];
+            if (factored) g *= load_f32(d + v * PASS_LANES);
+            store_f32(row + v * PASS_LANES, load_f32(row + v * PASS_LANES) + g);
+        }
+    }
+}
+/* `d` NULL: not factored. */
+static void pass_add(float *total, ptrdiff_t stride, int vecs, const float *u, const int32_t *index, ptrdiff_t count,
+                     const float *sigma, const float *d) {
+#define PASS_WIDTH(vecs)                                                       \
+    if (d)                                                                     \
+        pass_add_body(vecs, 1, total, stride, u, index, count, sigma, d);      \
+    else                                                                       \
+        pass_add_body(vecs, 0, total, stride, u, index, count, sigma, d)
+    while (vecs > 0) {
+        const int width = vecs >= 8 ? 8 : vecs >= 4 ? 4 : vecs >= 2 ? 2 : 1;
+        switch (width) {
+        case 8: PASS_WIDTH(8); break;
+        case 4: PASS_WIDTH(4); break;
+        case 2: PASS_WIDTH(2); break;
+        default: PASS_WIDTH(1);
+        }
+        vecs -= width;
+        total += width * PASS_LANES, sigma += width * PASS_LANES;
+        if (d) d += width * PASS_LANES;
+    }
+#undef PASS_WIDTH
+}
+
+/* total[i, :] += the same, of several samples one after the other, for some rows of a narrow level. */
+FNN_INLINE void pass_add_tile(const int rows, const int vecs, const int factored, float *total, ptrdiff_t stride,
+                              const float *u, const float *sigma, const float *d, ptrdiff_t room, ptrdiff_t samples) {
+    vec_f32 sums[8], sigmas[PASS_NARROW], ds[PASS_NARROW];
+    FNN_UNROLL for (int t = 0; t < rows * vecs; t++)
+        sums[t] = load_f32(total + t / vecs * stride + t % vecs * PASS_LANES);
+    for (ptrdiff_t n = 0; n < samples; n++, u += room, sigma += room) {
+        FNN_UNROLL for (int v = 0; v < vecs; v++) {
+            sigmas[v] = load_f32(sigma + v * PASS_LANES);
+            if (factored) ds[v] = load_f32(d + n * room + v * PASS_LANES);
+        }
+        FNN_UNROLL for (int t = 0; t < rows * vecs; t++) {
+            vec_f32 g = splat_f32(u[t / vecs]) * sigmas[t % vecs];
+            if (factored) g *= ds[t % vecs];
+            sums[t] += g;
+        }
+    }
+    FNN_UNROLL for (int t = 0; t < rows * vecs; t++)
+        store_f32(total + t / vecs * stride + t % vecs * PASS_LANES, sums[t]);
+}
+/* `d` NULL: not factored. */
+static void pass_add_tiles(float *total, ptrdiff_t stride, int vecs, ptrdiff_t rows, const float *u,
+                           const float *sigma, const float *d, ptrdiff_t room, ptrdiff_t samples) {
+#define PASS_TILE(rows, vecs)                                                             \
+    if (d)                                                                                \
+        pass_add_tile(rows, vecs, 1, total + i * stride, stride, u + i, sigma, d, room, samples); \
+    else                                                                                  \
+        pass_add_tile(rows, vecs, 0, total + i * stride, stride, u + i, sigma, d, room, samples)
+    const int at_once = 8 / vecs;
+    ptrdiff_t i = 0;
+    for (; i + at_once <= rows; i += at_once)
+        if (vecs == 1) {
+            PASS_TILE(8, 1);
+        } else {
+            PASS_TILE(4, 2);
+        }
+    for (; i < rows; i++)
+        if (vecs == 1) {
+            PASS_TILE(1, 1);
+        } else {
+            PASS_TILE(1, 2);
+        }
+#undef PASS_TILE
+}
+
+/* How many of a list's rows come before `end`. */
+static ptrdiff_t pass_before(const int32_t *index, ptrdiff_t count, ptrdiff_t end) {
+    ptrdiff_t i = 0;
+    while (i + 8 <= count && index[i + 7] < end) i += 8;
+    while (i < count && index[i] < end) i++;
+    return i;
 }
 
 /* The limiter. */
@@ -129,12 +276,11 @@ FNN_INLINE vec_f32 pass_clamped(vec_f32 new, vec_f32 limit) {
 #endif
 }
 
-/* Gradients u[i] sigma, times d if `factored`, of the listed rows: added to the total (`adds`), and the step of the
-   rate (`moves`).  `ahead`: z = sum of next[i] W[i, :] too, the next sample's raw values, while a row is at hand. */
-FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int adds, const int moves, const int has_floor,
-                               const int ahead, float *w, float *total, ptrdiff_t stride, const float *u,
-                               const int32_t *index, ptrdiff_t count, const float *sigma, const float *d,
-                               const pass_step *step, const float *next, float *z) {
+/* The step of the rate against gradients u[i] sigma, times d if `factored`, of the listed rows.  `ahead`: also
+   z = sum of next[i] W[i, :], the next sample's raw values, while a row is at hand. */
+FNN_INLINE void pass_step_body(const int vecs, const int factored, const int has_floor, const int ahead, float *w,
+                               ptrdiff_t stride, const float *u, const int32_t *index, ptrdiff_t count,
+                               const float *sigma, const float *d, const pass_step *step, const float *next, float *z) {
     const vec_f32 rate = splat_f32(step->rate), limit = splat_f32(step->limit), floor = splat_f32(step->floor);
     const int held = vecs <= 2; /* what is the same for every row stays in registers if it is that little */
     vec_f32 sigmas[2], ds[2], sums[8];
@@ -144,64 +290,48 @@ FNN_INLINE void pass_rows_body(const int vecs, const int factored, const int add
         if (ahead) sums[v] = splat_f32(0);
     }
     for (ptrdiff_t i = 0; i < count; i++) {
-        const ptrdiff_t at = index[i] * stride;
+        float *row = w + index[i] * stride;
         const vec_f32 input = splat_f32(u[index[i]]), follower = ahead ? splat_f32(next[index[i]]) : input;
         FNN_UNROLL for (int v = 0; v < vecs; v++) {
-            const ptrdiff_t place = at + v * PASS_LANES;
             vec_f32 g = input * (held ? sigmas[v] : load_f32(sigma + v * PASS_LANES));
             if (factored) g *= held ? ds[v] : load_f32(d + v * PASS_LANES);
-            if (adds) store_f32(total + place, load_f32(total + place) + g);
-            if (moves) {
-                const vec_f32 old = load_f32(w + place);
-                const vec_f32 stepped = old - rate * g;
-                const vec_f32 new =
-                    ahead ? pass_clamped(stepped, limit) : pass_limited(has_floor, stepped, old, limit, floor);
-                store_f32(w + place, new);
-                if (ahead) sums[v] += follower * new;
-            }
+            const vec_f32 old = load_f32(row + v * PASS_LANES);
+            const vec_f32 stepped = old - rate * g;
+            const vec_f32 new =
+                ahead ? pass_clamped(stepped, limit) : pass_limited(has_floor, stepped, old, limit, floor);
+            store_f32(row + v * PASS_LANES, new);
+            if (ahead) sums[v] += follower * new;
         }
     }
     FNN_UNROLL for (int v = 0; v < vecs; v++)
         if (ahead) store_f32(z + v * PASS_LANES, sums[v]);
 }
-#define PASS_WIDTH(vecs, adds, moves, has_floor, ahead)                                                     \
-    if (d)                                                                                                  \
-        pass_rows_body(vecs, 1, adds, moves, has_floor, ahead, w, total, stride, u, index, count, sigma, d, \
-                       step, next, z);                                                                      \
-    else                                                                                                    \
-        pass_rows_body(vecs, 0, adds, moves, has_floor, ahead, w, total, stride, u, index, count, sigma, d, \
-                       step, next, z)
-#define PASS_ROWS(adds, moves, has_floor, ahead)                      \
-    switch (width) {                                                  \
-    case 8: PASS_WIDTH(8, adds, moves, has_floor, ahead); break;      \
-    case 4: PASS_WIDTH(4, adds, moves, has_floor, ahead); break;      \
-    case 2: PASS_WIDTH(2, adds, moves, has_floor, ahead); break;      \
-    default: PASS_WIDTH(1, adds, moves, has_floor, ahead);            \
+#define PASS_WIDTH(vecs, has_floor, ahead)                                                                          \
+    if (d)                                                                                                          \
+        pass_step_body(vecs, 1, has_floor, ahead, w, stride, u, index, count, sigma, d, step, next, z);             \
+    else                                                                                                            \
+        pass_step_body(vecs, 0, has_floor, ahead, w, stride, u, index, count, sigma, d, step, next, z)
+#define PASS_ROWS(has_floor, ahead)                      \
+    switch (width) {                                     \
+    case 8: PASS_WIDTH(8, has_floor, ahead); break;      \
+    case 4: PASS_WIDTH(4, has_floor, ahead); break;      \
+    case 2: PASS_WIDTH(2, has_floor, ahead); break;      \
+    default: PASS_WIDTH(1, has_floor, ahead);            \
     }
-/* `total` NULL: there is none.  `next` NULL: not ahead; it goes with a rate and without a floor only. */
-static void pass_rows(float *w, float *total, ptrdiff_t stride, int vecs, const float *u, const int32_t *index,
-                      ptrdiff_t count, const float *sigma, const float *d, const pass_step *step, const float *next,
-                      float *z) {
+/* `d` NULL: not factored.  `next` NULL: not ahead; it goes without a floor only. */
+static void pass_steps(float *w, ptrdiff_t stride, int vecs, const float *u, const int32_t *index, ptrdiff_t count,
+                       const float *sigma, const float *d, const pass_step *step, const float *next, float *z) {
     while (vecs > 0) {
         const int width = vecs >= 8 ? 8 : vecs >= 4 ? 4 : vecs >= 2 ? 2 : 1;
-        if (step->rate == 0) {
-            PASS_ROWS(1, 0, 0, 0)
-        } else if (next && total) {
-            PASS_ROWS(1, 1, 0, 1)
-        } else if (next) {
-            PASS_ROWS(0, 1, 0, 1)
-        } else if (step->has_floor && total) {
-            PASS_ROWS(1, 1, 1, 0)
+        if (next) {
+            PASS_ROWS(0, 1)
         } else if (step->has_floor) {
-            PASS_ROWS(0, 1, 1, 0)
-        } else if (total) {
-            PASS_ROWS(1, 1, 0, 0)
+            PASS_ROWS(1, 0)
         } else {
-            PASS_ROWS(0, 1, 0, 0)
+            PASS_ROWS(0, 0)
         }
         vecs -= width;
         w += width * PASS_LANES, sigma += width * PASS_LANES;
-        if (total) total += width * PASS_LANES;
         if (d) d += width * PASS_LANES;
         if (next) z += width * PASS_LANES;
     }

@@ -11,6 +11,8 @@ C. A zero input changes no sum, and no weight that is settled: inside the limit,
    times zero would be NaN; then such inputs are left out.  Else the class's operations are done to the letter.
 D. The next sample is known: its raw values of the first level are summed while this sample's step goes through the same
    weights (`looks_ahead`), which saves one walk of two over the largest matrix.
+E. While the weights stay as they are (a rate of 0), SEATS samples go through a level together.  The total gradient takes
+   the samples in such groups too, when they have moved the weights one by one: what it adds is known by then.
 
 docs/float-neural-net.md describes the arithmetic; shape letters: N samples, I neurons of the level below, O of the
 level.
@@ -28,6 +30,7 @@ from libc.string cimport memcpy, memset
 
 cdef extern from "_pass.h" nogil:
     const int PASS_LANES
+    const int PASS_NARROW
     ctypedef struct pass_step:
         float rate, limit, floor
         bint has_floor
@@ -35,11 +38,17 @@ cdef extern from "_pass.h" nogil:
     bint pass_settled(const float *w, Py_ssize_t n, const pass_step *step)
     void pass_forward(float *z, Py_ssize_t vecs, const float *w, Py_ssize_t stride, const float *u,
                       const int32_t *index, Py_ssize_t count)
+    Py_ssize_t pass_forward_tiles(float *z, int vecs, const float *w, Py_ssize_t stride, const float *u,
+                                  Py_ssize_t room, Py_ssize_t rows, Py_ssize_t samples)
     void pass_sensitivity(float *s, const float *w, Py_ssize_t stride, Py_ssize_t inputs, Py_ssize_t outputs,
-                          const float *sigma, const float *d)
-    void pass_rows(float *w, float *total, Py_ssize_t stride, int vecs, const float *u, const int32_t *index,
-                   Py_ssize_t count, const float *sigma, const float *d, const pass_step *step, const float *next,
-                   float *z)
+                          const float *sigma, const float *d, Py_ssize_t room, Py_ssize_t samples)
+    void pass_add(float *total, Py_ssize_t stride, int vecs, const float *u, const int32_t *index, Py_ssize_t count,
+                  const float *sigma, const float *d)
+    void pass_add_tiles(float *total, Py_ssize_t stride, int vecs, Py_ssize_t rows, const float *u,
+                        const float *sigma, const float *d, Py_ssize_t room, Py_ssize_t samples)
+    Py_ssize_t pass_before(const int32_t *index, Py_ssize_t count, Py_ssize_t end)
+    void pass_steps(float *w, Py_ssize_t stride, int vecs, const float *u, const int32_t *index, Py_ssize_t count,
+                    const float *sigma, const float *d, const pass_step *step, const float *next, float *z)
     Py_ssize_t pass_list_either(int32_t *index, const float *u, const float *next, float *sizes, Py_ssize_t n)
     Py_ssize_t list_nonzero_f32(int32_t *index, const float *u, Py_ssize_t n)
 
@@ -50,6 +59,8 @@ cdef enum:  # as in _pass_state.py
 
 cdef enum:
     NONE = -1  # the class of outputs that share their maximum
+    SEATS = 32  # samples at once
+    NEAR = 4096  # weights that stay in the first-level cache while a group of samples meets them
 
 cdef double WEIGHTS_BETWEEN_SIGNALS = 1e7  # looked at in about 10 ms
 
@@ -79,11 +90,16 @@ cdef struct Level:  # one that has weights; all of its scratch is padded with ze
     int32_t *listed  # room for the inputs that are not zero, and the bias
     const int32_t *index  # the inputs to visit: the listed ones or all, and the bias
     Py_ssize_t count
+    Py_ssize_t done  # how many of those have been visited
+    bint factored  # whether the gradient is u sigma d; else d is in sigma already, or 1
 
 cdef struct Net:
     Settings *settings
     Tally *tally
-    Level *levels
+    Level *seats  # a table of levels for each sample at once; they differ in their scratch
+    Level *levels  # of the sample at hand
+    Py_ssize_t room  # from the scratch of a sample to that of the next
+    Py_ssize_t waiting  # samples whose gradients have not been added to the total
     Py_ssize_t n_levels, n_weights, n_corners, n_usage  # levels with weights; numbers in the arrays, padding included
     Py_ssize_t n_inputs, n_last, n_corners_last  # of the last level: inputs, weights, corners
     int kind
@@ -122,12 +138,12 @@ cdef float *floats(array, list keep) except? NULL:
 
 
 cdef class Bound:
-    """What a call works with: pointers into a State, and scratch for one sample."""
+    """What a call works with: pointers into a State, and scratch for some samples."""
 
     cdef Net net
     cdef list keep
 
-    def __cinit__(self, state):
+    def __cinit__(self, state, Py_ssize_t seats):
         cdef Net *net = &self.net
         cdef Settings[::1] settings = state.settings
         cdef Tally[::1] tally = state.tally
@@ -147,62 +163,74 @@ cdef class Bound:
         net.saved_corner_gradient = floats(state.saved_corner_gradient, keep)
         net.step.limit, net.step.floor = settings[0].weight_saturation, settings[0].weight_floor
         net.step.has_floor = settings[0].enable_weight_floor
-        self._lay_out(state.levels)
+        self._lay_out(state.levels, seats)
 
-    def _lay_out(self, levels):
-        """Fill the table of levels and give each its scratch."""
+    def _lay_out(self, levels, Py_ssize_t seats):
+        """Fill the tables of levels and give each its scratch."""
         cdef Net *net = &self.net
         cdef Level *level
         cdef float *scratch
         cdef int32_t[::1] lists
-        cdef Py_ssize_t l, room, usage = levels.sizes[0]
+        cdef Py_ssize_t s, l, room, usage
         sizes = levels.sizes
         net.n_levels = len(sizes) - 1
-        net.levels = <Level *>calloc(<size_t>net.n_levels, sizeof(Level))
-        if net.levels is NULL:
+        net.seats = net.levels = <Level *>calloc(<size_t>(seats * net.n_levels), sizeof(Level))
+        if net.seats is NULL:
             raise MemoryError("no memory for the table of levels")
         padded = [-(-size // LINE) * LINE for size in sizes]
         wide = [(size // LINE + 1) * LINE for size in sizes]  # room for the bias's 1 as well
-        scratch = floats(np.zeros(sum(wide) + 3 * sum(padded) + 2 * wide[0] + LINE, np.float32), self.keep)
+        net.room = sum(wide) + 3 * sum(padded) - 2 * padded[0]
+        scratch = floats(np.zeros(seats * net.room + 2 * wide[0] + LINE, np.float32), self.keep)
         scratch += (-<uintptr_t>scratch) % 64 // sizeof(float)
+        net.next, scratch = scratch, scratch + <Py_ssize_t>wide[0]
+        net.sizes, scratch = scratch, scratch + <Py_ssize_t>wide[0]
+        net.next[sizes[0]] = 1
         room = max(wide) + LINE  # a vector is stored where the last number goes
-        lists = np.tile(np.arange(room, dtype=np.int32), net.n_levels + 2)
+        lists = np.empty((seats * net.n_levels + 2) * room, np.int32)
+        np.asarray(lists)[:room] = np.arange(room)
         self.keep.append(lists)
         net.all, net.both = &lists[0], &lists[room]
-        for l in range(net.n_levels):
-            level = &net.levels[l]
-            level.inputs, level.outputs, level.stride = sizes[l], sizes[l + 1], levels.strides[l]
-            level.vecs = (level.outputs + PASS_LANES - 1) // PASS_LANES
-            level.weights, level.corners, level.usage = levels.offsets[l], levels.corner_offsets[l], usage
-            usage += level.outputs
-            level.listed = &lists[(l + 2) * room]
-            level.u, scratch = scratch, scratch + <Py_ssize_t>wide[l]
-            level.u[level.inputs] = 1
-            level.below, scratch = scratch, scratch + <Py_ssize_t>padded[l]
-            level.z, scratch = scratch, scratch + <Py_ssize_t>padded[l + 1]
-            level.d, scratch = scratch, scratch + <Py_ssize_t>padded[l + 1]
-            if l > 0:
-                net.levels[l - 1].out, net.levels[l - 1].sigma = level.u, level.below
+        for s in range(seats):
+            take_seat(net, s)
+            usage = sizes[0]
+            for l in range(net.n_levels):
+                level = &net.levels[l]
+                level.inputs, level.outputs, level.stride = sizes[l], sizes[l + 1], levels.strides[l]
+                level.vecs = (level.outputs + PASS_LANES - 1) // PASS_LANES
+                level.weights, level.corners, level.usage = levels.offsets[l], levels.corner_offsets[l], usage
+                usage += level.outputs
+                level.listed = &lists[(s * net.n_levels + l + 2) * room]
+                level.u, scratch = scratch, scratch + <Py_ssize_t>wide[l]
+                level.u[level.inputs] = 1
+                level.below, scratch = scratch, scratch + <Py_ssize_t>padded[l]
+                level.z, scratch = scratch, scratch + <Py_ssize_t>padded[l + 1]
+                level.d, scratch = scratch, scratch + <Py_ssize_t>padded[l + 1]
+                if l > 0:
+                    net.levels[l - 1].out, net.levels[l - 1].sigma = level.u, level.below
+            level.out, scratch = scratch, scratch + <Py_ssize_t>wide[net.n_levels]
+            level.sigma, scratch = scratch, scratch + <Py_ssize_t>padded[net.n_levels]
+        take_seat(net, 0)
         level = &net.levels[net.n_levels - 1]
-        level.out, scratch = scratch, scratch + <Py_ssize_t>wide[net.n_levels]
-        level.sigma, scratch = scratch, scratch + <Py_ssize_t>padded[net.n_levels]
-        net.next, net.sizes = scratch, scratch + <Py_ssize_t>wide[0]
-        net.next[net.levels[0].inputs] = 1
         net.n_inputs, net.n_corners_last = level.inputs, 3 * level.outputs if net.kind == CORNER else 0
         net.n_last = net.n_weights - level.weights
 
     def __dealloc__(self):
-        free(self.net.levels)
+        free(self.net.seats)
 
 
 cdef Bound bound_to(state):
     """The state's own Bound, made once; `make_room`, which alone gives a state other arrays, drops it."""
     if type(state.bound) is not Bound:
-        state.bound = Bound(state)
+        state.bound = Bound(state, SEATS)
     return state.bound
 
 
-# ---- One sample --------------------------------------------------------------------------------------------------
+# ---- One sample, or several with the same weights -----------------------------------------------------------------
+
+cdef inline void take_seat(Net *net, Py_ssize_t s) noexcept nogil:
+    """The sample at hand is now the one in seat s."""
+    net.levels = net.seats + s * net.n_levels
+
 
 cdef inline float limited(float new, float old, const pass_step *step, bint *hit) noexcept nogil:
     """The limiter: `new` inside the saturation limit, where asked for outside the floor; and whether it was hit."""
@@ -241,36 +269,66 @@ cdef void activate(const Net *net, Level *level) noexcept nogil:
             out[j] = z[j] * leakiness if z[j] < 0 else z[j]
 
 
-cdef void forward(Net *net, const float *row) noexcept nogil:
-    """Raw values and outputs of every level for one sample."""
-    cdef Level *level
-    cdef Py_ssize_t l
-    memcpy(net.levels[0].u, row, <size_t>net.levels[0].inputs * sizeof(float))
-    for l in range(net.n_levels):
-        level = &net.levels[l]
-        if net.quick and (l == 0 or net.kind == RELU):
-            level.index, level.count = level.listed, list_nonzero_f32(level.listed, level.u, level.inputs + 1)
-        else:
-            level.index, level.count = net.all, level.inputs + 1
-        if l > 0 or not net.ahead:
+cdef void raw_values(Net *net, Py_ssize_t l, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """The raw values of a level for the n samples from seat `first` on."""
+    cdef Level *level = &net.seats[first * net.n_levels + l]
+    cdef const float *weights = net.weights + level.weights
+    cdef Py_ssize_t s, start = 0, end, count, near, rows = level.inputs + 1
+    for s in range(first, first + n):
+        level = &net.seats[s * net.n_levels + l]
+        level.done = 0
+        memset(level.z, 0, <size_t>level.outputs * sizeof(float))
+    level = &net.seats[first * net.n_levels + l]
+    if n > 1 and level.vecs <= PASS_NARROW:
+        count = pass_forward_tiles(level.z, level.vecs, weights, level.stride, level.u, net.room, rows, n)
+        first += count
+        n -= count
+    near = rows if n == 1 else max(1, NEAR // level.stride)  # some rows after the other, for all samples
+    while start < rows and n > 0:
+        end = min(start + near, rows)
+        for s in range(first, first + n):
+            level = &net.seats[s * net.n_levels + l]
+            count = pass_before(level.index + level.done, level.count - level.done, end)
             pass_forward(
-                level.z, level.vecs, net.weights + level.weights, level.stride, level.u, level.index, level.count)
-        activate(net, level)
-        net.quick = net.quick and pass_tame(level.u, level.inputs + 1)
+                level.z, level.vecs, weights, level.stride, level.u, level.index + level.done, count)
+            level.done += count
+        start = end
+
+
+cdef void forward(Net *net, Py_ssize_t first, Py_ssize_t n, const float *rows) noexcept nogil:
+    """Raw values and outputs of every level for the n samples (n, I), which take the seats from `first` on."""
+    cdef Level *level
+    cdef Py_ssize_t s, l
+    for l in range(net.n_levels):
+        for s in range(first, first + n):
+            level = &net.seats[s * net.n_levels + l]
+            if l == 0:
+                memcpy(level.u, rows + (s - first) * level.inputs, <size_t>level.inputs * sizeof(float))
+            if net.quick and (l == 0 or net.kind == RELU) and (n == 1 or level.vecs > PASS_NARROW):
+                level.index, level.count = level.listed, list_nonzero_f32(level.listed, level.u, level.inputs + 1)
+            else:
+                level.index, level.count = net.all, level.inputs + 1
+        if l > 0 or not net.ahead:
+            raw_values(net, l, first, n)
+        for s in range(first, first + n):
+            take_seat(net, s)
+            level = &net.levels[l]
+            activate(net, level)
+            net.quick = net.quick and pass_tame(level.u, level.inputs + 1)
 
 
 cdef Py_ssize_t winner(const float *values, Py_ssize_t n) noexcept nogil:
-    """Index of the strictly highest value, NONE if the maximum is shared."""
-    cdef Py_ssize_t j, best = 0
-    cdef bint shared = values[0] != values[0]
-    for j in range(1, n):
-        if values[j] > values[best]:
-            best, shared = j, False
-        elif not values[j] < values[best]:
-            shared = True
-            if values[j] != values[j]:  # NaN is above all
-                break
-    return NONE if shared else best
+    """Index of the strictly highest value, NONE if the maximum is shared, or with NaN."""
+    cdef Py_ssize_t j, best = NONE, found = 0
+    cdef float highest = values[0]
+    cdef bint ordered = True
+    for j in range(n):
+        highest = values[j] if values[j] > highest else highest
+        ordered = ordered & (values[j] == values[j])
+    for j in range(n):
+        best = j if values[j] == highest else best
+        found += values[j] == highest
+    return best if ordered and found == 1 else NONE
 
 
 cdef float judge(Net *net, const float *targets, uint32_t count, float scale) noexcept nogil:
@@ -355,72 +413,129 @@ cdef void derivatives(Net *net, Level *level) noexcept nogil:
             usage[j] += z[j] >= 0
 
 
-cdef bint looks_ahead(Net *net, Level *level) noexcept nogil:
+cdef bint looks_ahead(Net *net, const Level *level, Py_ssize_t *count) noexcept nogil:
     """Whether to sum the next sample's raw values of the first level while its weights move; lists the rows for both.
 
     It pays where the two samples have about the same inputs that are not 0.
     """
-    cdef Py_ssize_t both
-    if not net.has_next or not net.quick or net.kind == CORNER or net.step.rate == 0 or net.step.has_floor:
+    if not net.has_next or not net.quick or net.kind == CORNER or net.step.has_floor:
         return False
-    both = pass_list_either(net.both, level.u, net.next, net.sizes, level.inputs + 1)
-    if both > level.count + level.count // 4:
-        return False
-    level.index, level.count = net.both, both
-    return True
+    count[0] = pass_list_either(net.both, level.u, net.next, net.sizes, level.inputs + 1)
+    return count[0] <= level.count + level.count // 4
 
 
-cdef void backward(Net *net) noexcept nogil:
-    """One sample backward from the sensitivity of its outputs: gradients into the total, and the steps of the rate."""
+cdef void step(Net *net, Py_ssize_t l, Py_ssize_t s) noexcept nogil:
+    """The step of the rate against the gradient of the sample in seat s."""
+    cdef Level *level = &net.seats[s * net.n_levels + l]
+    cdef float *weights = net.weights + level.weights
+    cdef Py_ssize_t count
+    cdef const float *d = level.d if level.factored else NULL
+    if l == 0:
+        net.ahead = looks_ahead(net, level, &count)
+        if net.ahead:
+            s = (s + 1) % SEATS if net.gradient is not NULL else s  # who comes next
+            pass_steps(weights, level.stride, level.vecs, level.u, net.both, count, level.sigma, d, &net.step,
+                       net.next, net.seats[s * net.n_levels].z)
+            return
+    count = level.count
+    if net.kind == CORNER:  # the bias has a rule of its own
+        count -= 1
+    pass_steps(weights, level.stride, level.vecs, level.u, level.index, count, level.sigma, d, &net.step, NULL, NULL)
+
+
+cdef void bend_bias(Net *net, Level *level) noexcept nogil:
+    """CORNER: the gradient of a level's biases into the total, and their step; the raw values have served."""
+    cdef Py_ssize_t j
+    cdef const int32_t *bias = net.all + level.inputs
+    for j in range(level.outputs):
+        level.z[j] *= fabsf(level.sigma[j])
+    if net.gradient is not NULL:
+        pass_add(net.gradient + level.weights, level.stride, level.vecs, level.u, bias, 1, level.z, NULL)
+    if net.step.rate != 0:
+        pass_steps(net.weights + level.weights, level.stride, level.vecs, level.u, bias, 1, level.z, NULL, &net.step,
+                   NULL, NULL)
+
+
+cdef void backward(Net *net, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """Samples backward from the sensitivity of their outputs; a rate, which one sample alone has, makes its steps."""
     cdef Level *level
-    cdef Py_ssize_t l, j, count
-    cdef float *d
-    cdef float *weights
-    cdef float *total
+    cdef Py_ssize_t l, s, j
     for l in range(net.n_levels - 1, -1, -1):
-        level = &net.levels[l]
-        net.quick = net.quick and pass_tame(level.sigma, level.outputs)
-        if not net.quick:
-            level.index, level.count = net.all, level.inputs + 1
-        d = level.d
-        if net.kind == CORNER:
-            bend(net, level)
-        elif l == net.n_levels - 1:
-            d = NULL
-        else:
-            derivatives(net, level)
-            if net.kind == RELU and net.quick:  # times 0 or 1 now is the same as later
-                for j in range(level.outputs):
-                    level.sigma[j] *= d[j]
-                d = NULL
-        weights = net.weights + level.weights
-        total = NULL if net.gradient is NULL else net.gradient + level.weights
-        if l > 0 or net.settings.auto_rate:
-            pass_sensitivity(level.below, weights, level.stride, level.inputs, level.outputs, level.sigma, d)
-        if net.step.rate != 0 or total is not NULL:
-            net.ahead = l == 0 and looks_ahead(net, level)
-            count = level.count
-            if net.kind == CORNER:  # the bias has a rule of its own
-                count -= 1
-            pass_rows(weights, total, level.stride, level.vecs, level.u, level.index, count, level.sigma, d, &net.step,
-                      net.next if net.ahead else NULL, level.z)
+        for s in range(first, first + n):
+            level = &net.seats[s * net.n_levels + l]
+            net.quick = net.quick and pass_tame(level.sigma, level.outputs)
+        for s in range(first, first + n):
+            take_seat(net, s)
+            level = &net.levels[l]
+            if not net.quick:
+                level.index, level.count = net.all, level.inputs + 1
+            level.factored = True
             if net.kind == CORNER:
-                for j in range(level.outputs):
-                    d[j] = level.z[j] * fabsf(level.sigma[j])
-                pass_rows(
-                    weights, total, level.stride, level.vecs, level.u, level.index + count, 1, d, NULL, &net.step,
-                    NULL, NULL)
-        if net.settings.auto_rate and l == net.n_levels - 1:
-            for j in range(level.inputs):
-                net.input_sums[j] += level.u[j]
-                net.input_sums[level.inputs + j] += level.below[j]
+                bend(net, level)
+            elif l == net.n_levels - 1:
+                level.factored = False
+            else:
+                derivatives(net, level)
+                if net.kind == RELU and net.quick:  # times 0 or 1 now is the same as later
+                    for j in range(level.outputs):
+                        level.sigma[j] *= level.d[j]
+                    level.factored = False
+        level = &net.seats[first * net.n_levels + l]
+        if l > 0 or net.settings.auto_rate:
+            pass_sensitivity(level.below, net.weights + level.weights, level.stride, level.inputs, level.outputs,
+                             level.sigma, level.d if level.factored else NULL, net.room, n)
+        if net.step.rate != 0:
+            step(net, l, first)
+        for s in range(first, first + n):
+            level = &net.seats[s * net.n_levels + l]
+            if net.kind == CORNER:
+                bend_bias(net, level)
+            if net.settings.auto_rate and l == net.n_levels - 1:
+                for j in range(level.inputs):
+                    net.input_sums[j] += level.u[j]
+                    net.input_sums[level.inputs + j] += level.below[j]
+
+
+cdef void add_gradients(Net *net) noexcept nogil:
+    """Add the gradients of the waiting samples to the total, one after the other."""
+    cdef Level *level
+    cdef const float *d
+    cdef float *total
+    cdef Py_ssize_t l, s, first, after, start, end, count, rows
+    for l in range(net.n_levels):
+        level = &net.seats[l]
+        total = net.gradient + level.weights
+        rows = level.inputs + (net.kind != CORNER)
+        after = 0
+        while after < net.waiting:
+            first = after
+            level = &net.seats[first * net.n_levels + l]
+            d = level.d if level.factored else NULL
+            while after < net.waiting and net.seats[after * net.n_levels + l].factored == level.factored:
+                net.seats[after * net.n_levels + l].done = 0
+                after += 1
+            if level.vecs <= PASS_NARROW:
+                pass_add_tiles(
+                    total, level.stride, level.vecs, rows, level.u, level.sigma, d, net.room, after - first)
+                continue
+            start = 0
+            while start < rows:  # some rows after the other, for all samples
+                end = min(start + max(1, NEAR // level.stride), rows)
+                for s in range(first, after):
+                    level = &net.seats[s * net.n_levels + l]
+                    count = pass_before(level.index + level.done, level.count - level.done, end)
+                    pass_add(total, level.stride, level.vecs, level.u, level.index + level.done, count, level.sigma,
+                             level.d if level.factored else NULL)
+                    level.done += count
+                start = end
+    net.waiting = 0
 
 
 # ---- Many samples ------------------------------------------------------------------------------------------------
 
-cdef bint interrupted(Net *net) except True nogil:
+cdef bint interrupted(Net *net, Py_ssize_t samples) except True nogil:
     """Count the weights looked at; raise what Python makes of a signal."""
-    net.weights_looked_at += net.n_weights
+    net.weights_looked_at += <double>net.n_weights * samples
     if net.weights_looked_at > WEIGHTS_BETWEEN_SIGNALS:
         net.weights_looked_at = 0
         with gil:
@@ -430,7 +545,7 @@ cdef bint interrupted(Net *net) except True nogil:
 
 def compute(state, const float[:, ::1] inputs):
     """Outputs (N, O) for inputs (N, I), and of each sample the index of the highest, the first one on a tie."""
-    cdef Bound bound = Bound(state)  # with scratch of its own: several threads may compute at once
+    cdef Bound bound = Bound(state, 1)  # with scratch of its own: several threads may compute at once
     cdef Net *net = &bound.net
     cdef const Level *level = &net.levels[net.n_levels - 1]
     cdef Py_ssize_t n
@@ -438,37 +553,48 @@ def compute(state, const float[:, ::1] inputs):
     cdef float[:, ::1] rows = outputs
     with nogil:
         for n in range(inputs.shape[0]):
-            forward(net, &inputs[n, 0])
+            forward(net, 0, 1, &inputs[n, 0])
             memcpy(&rows[n, 0], level.out, <size_t>level.outputs * sizeof(float))
-            interrupted(net)
+            interrupted(net, 1)
     return outputs, outputs.argmax(axis=1)
 
 
 cdef bint train_samples(Net *net, const float[:, ::1] inputs, const float[:, ::1] targets, float rate,
                         const uint32_t[::1] counts, float[::1] effective_counts) except True nogil:
-    cdef Py_ssize_t n
+    cdef Py_ssize_t n = 0, s, here, samples = inputs.shape[0]
     cdef uint32_t count
     cdef float scale, judged
     cdef bint effective = effective_counts is not None
     net.step.rate = rate
+    net.waiting = 0
     net.ahead = False
     net.quick = pass_tame(net.weights, net.n_weights)
     if rate != 0:
         net.quick = net.quick and pass_settled(net.weights, net.n_weights, &net.step)
-    for n in range(inputs.shape[0]):
-        forward(net, &inputs[n, 0])
-        count = counts[n]
-        scale = effective_counts[n] if effective else <float>count
-        if net.settings.is_classifier:
-            judged = judge(net, &targets[n, 0], count, scale)
-            if effective:
-                scale = effective_counts[n] = judged
-        output_errors(net, &targets[n, 0], count, scale)
-        net.has_next = n + 1 < inputs.shape[0]
+    while n < samples:
+        here = 1 if rate != 0 else min(<Py_ssize_t>SEATS, samples - n)
+        forward(net, net.waiting, here, &inputs[n, 0])
+        for s in range(here):
+            take_seat(net, net.waiting + s)
+            count = counts[n + s]
+            scale = effective_counts[n + s] if effective else <float>count
+            if net.settings.is_classifier:
+                judged = judge(net, &targets[n + s, 0], count, scale)
+                if effective:
+                    scale = effective_counts[n + s] = judged
+            output_errors(net, &targets[n + s, 0], count, scale)
+        net.has_next = rate != 0 and n + 1 < samples
         if net.has_next:
             memcpy(net.next, &inputs[n + 1, 0], <size_t>inputs.shape[1] * sizeof(float))
-        backward(net)
-        interrupted(net)
+        backward(net, net.waiting, here)
+        n += here
+        if net.gradient is not NULL:
+            net.waiting += here
+            if net.waiting < SEATS and n < samples:
+                continue
+            here = net.waiting
+            add_gradients(net)
+        interrupted(net, here)
     return False
 
 
