@@ -6,8 +6,8 @@
    B. Rows of weights start on a cache line and are padded to whole ones (_pass_state.py).  The padding may be read and
       written; no result depends on it.
    C. `index` lists the rows to visit.  _pass.pyx leaves those of a zero input out only where they change nothing.
-   D. While the weights stay, and always for the total gradient, rows meet several samples at once, or one after the
-      other while they are near.  The terms of every sum stay in the order of the samples.
+   D. While the weights stay, rows meet several samples at once, or one after the other while they are near, and so do
+      always the rows of a wide level's total gradient.  The terms of every sum stay in the order of the samples.
 
    Letters: I rows of a block, the bias's being the last; O neurons, in `vecs` vectors; `stride` from row to row,
    `room` from the numbers of a sample to those of the next. */
@@ -276,51 +276,65 @@ FNN_INLINE vec_f32 pass_clamped(vec_f32 new, vec_f32 limit) {
 #endif
 }
 
-/* The step of the rate against gradients u[i] sigma, times d if `factored`, of the listed rows.  `ahead`: also
-   z = sum of next[i] W[i, :], the next sample's raw values, while a row is at hand. */
-FNN_INLINE void pass_step_body(const int vecs, const int factored, const int has_floor, const int ahead, float *w,
-                               ptrdiff_t stride, const float *u, const int32_t *index, ptrdiff_t count,
-                               const float *sigma, const float *d, const pass_step *step, const float *next, float *z) {
+/* The step of the rate against gradients u[i] sigma, times d if `factored`, of the listed rows, and where it `adds`
+   those into the total.  `ahead`: also z = sum of next[i] W[i, :], the next sample's raw values, while a row is at
+   hand. */
+FNN_INLINE void pass_step_body(const int vecs, const int factored, const int adds, const int has_floor, const int ahead,
+                               float *w, float *total, ptrdiff_t stride, const float *u, const int32_t *index,
+                               ptrdiff_t count, const float *sigma, const float *d, const pass_step *step,
+                               const float *next, float *z) {
     const vec_f32 rate = splat_f32(step->rate), limit = splat_f32(step->limit), floor = splat_f32(step->floor);
-    const int held = vecs <= 2; /* what is the same for every row stays in registers if it is that little */
-    vec_f32 sigmas[2], ds[2], sums[8];
+    const int held = vecs <= PASS_NARROW; /* what is the same for every row stays in registers if it is that little */
+    vec_f32 sigmas[PASS_NARROW], ds[PASS_NARROW], sums[8];
     FNN_UNROLL for (int v = 0; v < vecs; v++) {
         if (held) sigmas[v] = load_f32(sigma + v * PASS_LANES);
         if (held && factored) ds[v] = load_f32(d + v * PASS_LANES);
         if (ahead) sums[v] = splat_f32(0);
     }
     for (ptrdiff_t i = 0; i < count; i++) {
-        float *row = w + index[i] * stride;
+        const ptrdiff_t at = index[i] * stride;
         const vec_f32 input = splat_f32(u[index[i]]), follower = ahead ? splat_f32(next[index[i]]) : input;
         FNN_UNROLL for (int v = 0; v < vecs; v++) {
+            const ptrdiff_t place = at + v * PASS_LANES;
             vec_f32 g = input * (held ? sigmas[v] : load_f32(sigma + v * PASS_LANES));
             if (factored) g *= held ? ds[v] : load_f32(d + v * PASS_LANES);
-            const vec_f32 old = load_f32(row + v * PASS_LANES);
+            if (adds) store_f32(total + place, load_f32(total + place) + g);
+            const vec_f32 old = load_f32(w + place);
             const vec_f32 stepped = old - rate * g;
             const vec_f32 new =
                 ahead ? pass_clamped(stepped, limit) : pass_limited(has_floor, stepped, old, limit, floor);
-            store_f32(row + v * PASS_LANES, new);
+            store_f32(w + place, new);
             if (ahead) sums[v] += follower * new;
         }
     }
     FNN_UNROLL for (int v = 0; v < vecs; v++)
         if (ahead) store_f32(z + v * PASS_LANES, sums[v]);
 }
-#define PASS_WIDTH(vecs, has_floor, ahead)                                                                          \
-    if (d)                                                                                                          \
-        pass_step_body(vecs, 1, has_floor, ahead, w, stride, u, index, count, sigma, d, step, next, z);             \
-    else                                                                                                            \
-        pass_step_body(vecs, 0, has_floor, ahead, w, stride, u, index, count, sigma, d, step, next, z)
+#define PASS_STEP(vecs, factored, adds, has_floor, ahead)                                                            \
+    pass_step_body(vecs, factored, adds, has_floor, ahead, w, total, stride, u, index, count, sigma, d, step, next, z)
+#define PASS_WIDTH(vecs, adds, has_floor, ahead)       \
+    if (d)                                             \
+        PASS_STEP(vecs, 1, adds, has_floor, ahead);    \
+    else                                               \
+        PASS_STEP(vecs, 0, adds, has_floor, ahead)
+#define PASS_NARROW_WIDTH(vecs, has_floor, ahead)      \
+    if (total) {                                       \
+        PASS_WIDTH(vecs, 1, has_floor, ahead);         \
+    } else {                                           \
+        PASS_WIDTH(vecs, 0, has_floor, ahead);         \
+    }
 #define PASS_ROWS(has_floor, ahead)                      \
     switch (width) {                                     \
-    case 8: PASS_WIDTH(8, has_floor, ahead); break;      \
-    case 4: PASS_WIDTH(4, has_floor, ahead); break;      \
-    case 2: PASS_WIDTH(2, has_floor, ahead); break;      \
-    default: PASS_WIDTH(1, has_floor, ahead);            \
+    case 8: PASS_WIDTH(8, 0, has_floor, ahead); break;   \
+    case 4: PASS_WIDTH(4, 0, has_floor, ahead); break;   \
+    case 2: PASS_NARROW_WIDTH(2, has_floor, ahead) break; \
+    default: PASS_NARROW_WIDTH(1, has_floor, ahead)      \
     }
-/* `d` NULL: not factored.  `next` NULL: not ahead; it goes without a floor only. */
-static void pass_steps(float *w, ptrdiff_t stride, int vecs, const float *u, const int32_t *index, ptrdiff_t count,
-                       const float *sigma, const float *d, const pass_step *step, const float *next, float *z) {
+/* `total` NULL: nothing is added; else `vecs` is PASS_NARROW or less.  `d` NULL: not factored.  `next` NULL: not ahead;
+   it goes without a floor only. */
+static void pass_steps(float *w, float *total, ptrdiff_t stride, int vecs, const float *u, const int32_t *index,
+                       ptrdiff_t count, const float *sigma, const float *d, const pass_step *step, const float *next,
+                       float *z) {
     while (vecs > 0) {
         const int width = vecs >= 8 ? 8 : vecs >= 4 ? 4 : vecs >= 2 ? 2 : 1;
         if (next) {
@@ -332,10 +346,13 @@ static void pass_steps(float *w, ptrdiff_t stride, int vecs, const float *u, con
         }
         vecs -= width;
         w += width * PASS_LANES, sigma += width * PASS_LANES;
+        if (total) total += width * PASS_LANES;
         if (d) d += width * PASS_LANES;
         if (next) z += width * PASS_LANES;
     }
 }
+#undef PASS_STEP
+#undef PASS_NARROW_WIDTH
 #undef PASS_ROWS
 #undef PASS_WIDTH
 

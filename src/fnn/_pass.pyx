@@ -11,8 +11,9 @@ C. A zero input changes no sum, and no weight that is settled: inside the limit,
    times zero would be NaN; then such inputs are left out.  Else the class's operations are done to the letter.
 D. The next sample is known: its raw values of the first level are summed while this sample's step goes through the same
    weights (`looks_ahead`), which saves one walk of two over the largest matrix.
-E. While the weights stay as they are (a rate of 0), SEATS samples go through a level together.  The total gradient takes
-   the samples in such groups too, when they have moved the weights one by one: what it adds is known by then.
+E. While the weights stay as they are (a rate of 0), SEATS samples go through a level together.  A wide level's total
+   gradient takes the samples in such groups also when they have moved the weights one by one: what it adds is known by
+   then.  A narrow one's waits for nothing: its sums are done while others are still to come.
 
 docs/float-neural-net.md describes the arithmetic; shape letters: N samples, I neurons of the level below, O of the
 level.
@@ -47,8 +48,9 @@ cdef extern from "_pass.h" nogil:
     void pass_add_tiles(float *total, Py_ssize_t stride, int vecs, Py_ssize_t rows, const float *u,
                         const float *sigma, const float *d, Py_ssize_t room, Py_ssize_t samples)
     Py_ssize_t pass_before(const int32_t *index, Py_ssize_t count, Py_ssize_t end)
-    void pass_steps(float *w, Py_ssize_t stride, int vecs, const float *u, const int32_t *index, Py_ssize_t count,
-                    const float *sigma, const float *d, const pass_step *step, const float *next, float *z)
+    void pass_steps(float *w, float *total, Py_ssize_t stride, int vecs, const float *u, const int32_t *index,
+                    Py_ssize_t count, const float *sigma, const float *d, const pass_step *step, const float *next,
+                    float *z)
     Py_ssize_t pass_list_either(int32_t *index, const float *u, const float *next, float *sizes, Py_ssize_t n)
     Py_ssize_t list_nonzero_f32(int32_t *index, const float *u, Py_ssize_t n)
 
@@ -100,6 +102,7 @@ cdef struct Net:
     Level *levels  # of the sample at hand
     Py_ssize_t room  # from the scratch of a sample to that of the next
     Py_ssize_t waiting  # samples whose gradients have not been added to the total
+    bint has_wide  # a level whose total gradient waits for a group
     Py_ssize_t n_levels, n_weights, n_corners, n_usage  # levels with weights; numbers in the arrays, padding included
     Py_ssize_t n_inputs, n_last, n_corners_last  # of the last level: inputs, weights, corners
     int kind
@@ -199,6 +202,7 @@ cdef class Bound:
                 level.vecs = (level.outputs + PASS_LANES - 1) // PASS_LANES
                 level.weights, level.corners, level.usage = levels.offsets[l], levels.corner_offsets[l], usage
                 usage += level.outputs
+                net.has_wide = net.has_wide or level.vecs > PASS_NARROW
                 level.listed = &lists[(s * net.n_levels + l + 2) * room]
                 level.u, scratch = scratch, scratch + <Py_ssize_t>wide[l]
                 level.u[level.inputs] = 1
@@ -269,6 +273,11 @@ cdef void activate(const Net *net, Level *level) noexcept nogil:
             out[j] = z[j] * leakiness if z[j] < 0 else z[j]
 
 
+cdef inline bint waits(const Net *net) noexcept nogil:
+    """Whether the samples at hand are to be added to the total gradient when there are enough of them."""
+    return net.gradient is not NULL and (net.step.rate == 0 or net.has_wide)
+
+
 cdef void raw_values(Net *net, Py_ssize_t l, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """The raw values of a level for the n samples from seat `first` on."""
     cdef Level *level = &net.seats[first * net.n_levels + l]
@@ -279,11 +288,14 @@ cdef void raw_values(Net *net, Py_ssize_t l, Py_ssize_t first, Py_ssize_t n) noe
         level.done = 0
         memset(level.z, 0, <size_t>level.outputs * sizeof(float))
     level = &net.seats[first * net.n_levels + l]
-    if n > 1 and level.vecs <= PASS_NARROW:
+    if n == 1:
+        pass_forward(level.z, level.vecs, weights, level.stride, level.u, level.index, level.count)
+        return
+    if level.vecs <= PASS_NARROW:
         count = pass_forward_tiles(level.z, level.vecs, weights, level.stride, level.u, net.room, rows, n)
         first += count
         n -= count
-    near = rows if n == 1 else max(1, NEAR // level.stride)  # some rows after the other, for all samples
+    near = max(1, NEAR // level.stride)  # some rows after the other, for all samples
     while start < rows and n > 0:
         end = min(start + near, rows)
         for s in range(first, first + n):
@@ -425,22 +437,26 @@ cdef bint looks_ahead(Net *net, const Level *level, Py_ssize_t *count) noexcept 
 
 
 cdef void step(Net *net, Py_ssize_t l, Py_ssize_t s) noexcept nogil:
-    """The step of the rate against the gradient of the sample in seat s."""
+    """The step of the rate against the gradient of the sample in seat s, and a narrow level's into the total."""
     cdef Level *level = &net.seats[s * net.n_levels + l]
     cdef float *weights = net.weights + level.weights
+    cdef float *total = NULL
+    if net.gradient is not NULL and level.vecs <= PASS_NARROW:
+        total = net.gradient + level.weights
     cdef Py_ssize_t count
     cdef const float *d = level.d if level.factored else NULL
     if l == 0:
         net.ahead = looks_ahead(net, level, &count)
         if net.ahead:
-            s = (s + 1) % SEATS if net.gradient is not NULL else s  # who comes next
-            pass_steps(weights, level.stride, level.vecs, level.u, net.both, count, level.sigma, d, &net.step,
+            s = (s + 1) % SEATS if waits(net) else s  # who comes next
+            pass_steps(weights, total, level.stride, level.vecs, level.u, net.both, count, level.sigma, d, &net.step,
                        net.next, net.seats[s * net.n_levels].z)
             return
     count = level.count
     if net.kind == CORNER:  # the bias has a rule of its own
         count -= 1
-    pass_steps(weights, level.stride, level.vecs, level.u, level.index, count, level.sigma, d, &net.step, NULL, NULL)
+    pass_steps(weights, total, level.stride, level.vecs, level.u, level.index, count, level.sigma, d, &net.step, NULL,
+               NULL)
 
 
 cdef void bend_bias(Net *net, Level *level) noexcept nogil:
@@ -452,8 +468,8 @@ cdef void bend_bias(Net *net, Level *level) noexcept nogil:
     if net.gradient is not NULL:
         pass_add(net.gradient + level.weights, level.stride, level.vecs, level.u, bias, 1, level.z, NULL)
     if net.step.rate != 0:
-        pass_steps(net.weights + level.weights, level.stride, level.vecs, level.u, bias, 1, level.z, NULL, &net.step,
-                   NULL, NULL)
+        pass_steps(net.weights + level.weights, NULL, level.stride, level.vecs, level.u, bias, 1, level.z, NULL,
+                   &net.step, NULL, NULL)
 
 
 cdef void backward(Net *net, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -497,13 +513,15 @@ cdef void backward(Net *net, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
 
 
 cdef void add_gradients(Net *net) noexcept nogil:
-    """Add the gradients of the waiting samples to the total, one after the other."""
+    """Add the gradients of the waiting samples to the total, one after the other, but for what `step` has added."""
     cdef Level *level
     cdef const float *d
     cdef float *total
     cdef Py_ssize_t l, s, first, after, start, end, count, rows
     for l in range(net.n_levels):
         level = &net.seats[l]
+        if net.step.rate != 0 and level.vecs <= PASS_NARROW:
+            continue
         total = net.gradient + level.weights
         rows = level.inputs + (net.kind != CORNER)
         after = 0
@@ -588,7 +606,7 @@ cdef bint train_samples(Net *net, const float[:, ::1] inputs, const float[:, ::1
             memcpy(net.next, &inputs[n + 1, 0], <size_t>inputs.shape[1] * sizeof(float))
         backward(net, net.waiting, here)
         n += here
-        if net.gradient is not NULL:
+        if waits(net):
             net.waiting += here
             if net.waiting < SEATS and n < samples:
                 continue
