@@ -44,6 +44,10 @@ def odd_cases():
             yield fnn.Options(weight_saturation=0.2), activation, few, 0.01, blocks(*sizes)
             yield fnn.Options(weight_saturation=2), activation, few, 0.01, blocks(*sizes, minus_zeros=0.1)
             yield fnn.Options(weight_saturation=2), activation, all_there, 0.001, blocks(*sizes)
+            many = data(sizes[0], sizes[-1], rows=47)  # more than are taken at once, and tiles that are not whole
+            yield fnn.Options(weight_saturation=2), activation, many, 0.0, blocks(*sizes)
+        many = data(3, 170, rows=47)
+        yield fnn.Options(weight_saturation=2), activation, many, 0.001, blocks(3, 170)
         floor = fnn.Options(enable_weight_floor=True, weight_floor=0.1, weight_saturation=3)
         for minus_zeros in (0, 0.1):  # which stand inside the floor
             yield floor, activation, data(4, 2), 0.01, blocks(4, 16, 2, minus_zeros=minus_zeros)
