@@ -205,7 +205,7 @@ class ByTwin:
         case: Case, order: np.ndarray, rule: Rule, batch_size: int, mean: bool, weights: np.ndarray | None = None
     ) -> Iterator[Judged]:
         layout, flat = case.layout, case.parameters
-        state = np.zeros(len(flat) * (2 if rule.adam else 1))
+        state = np.zeros(len(flat) * max(1, rule.states))
         for update, rows in enumerate(batches(order, batch_size), start=1):
             scale, counts = scale_of(rows, weights, mean), np.ones(len(rows)) if weights is None else weights[rows]
             layers = twin.forward(layout, flat, case.x[rows])

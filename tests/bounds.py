@@ -218,6 +218,8 @@ def update(flat: Bounded, velocity: Bounded, slope: Bounded, rule: Rule, p: Prec
     both moments (2 P,), and the rule is that of the update."""
     if rule.adam:
         return adam_update(flat, velocity, slope, rule, p)
+    if rule.fista:
+        return fista_update(flat, velocity, slope, rule, p)
     (w, dw), (v, dv), (g, dg) = flat, velocity, slope
     kept, most = rule.momentum * v, rule.rate * (np.abs(g) + dg)
     dvelocity = (
@@ -232,14 +234,61 @@ def update(flat: Bounded, velocity: Bounded, slope: Bounded, rule: Rule, p: Prec
 
 
 def stepped(flat: Bounded, step: Bounded, rule: Rule, p: Precision) -> np.ndarray:
-    """The last line of eq. 20: what saturation leaves of the error of W + step."""
+    """The last line of eq. 20: what the limits leave of the error of W + step."""
+    return limited(flat, step, rule, p)[1]
+
+
+def limited(flat: Bounded, step: Bounded, rule: Rule, p: Precision) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Eq. 9 for W + step: its value, the error that is left, and where it is in doubt whether a limit has stopped it.
+
+    A weight that may or may not be thrown to the other side of zero is in error by all of that way.
+    """
     (w, dw), (step_, dstep) = flat, step
     moved = w + step_
     error = dw + dstep + p.gamma(1) * (np.abs(moved) + dw + dstep)
     low, value, high = (
         np.clip(end, -rule.saturation, rule.saturation) for end in (moved - error, moved, moved + error)
     )
-    return np.maximum(high - value, value - low)
+    left = np.maximum(high - value, value - low)
+    doubt = np.abs(np.abs(moved) - rule.saturation) <= error
+    if rule.floor:
+        f, inside = rule.floor, np.abs(moved) <= rule.saturation
+        falls, rises = inside & (w > 0) & (moved < f), inside & (w <= 0) & (moved > -f)
+        value = np.where(falls, np.where(w > f, f, -f), np.where(rises, np.where(w < -f, -f, f), value))
+        unsure = (np.abs(w) <= dw) & (dw > 0) | (np.abs(np.abs(w) - f) <= dw) & (dw > 0) | (np.abs(np.abs(moved) - f) <= error)
+        left = np.where(unsure, left + error + 2 * f, np.where(falls | rises, 0, left))
+        doubt |= unsure
+    return value, left, doubt
+
+
+def fista_update(
+    flat: Bounded, states: Bounded, slope: Bounded, rule: Rule, p: Precision
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eq. 20 for FISTA: where a limit, or the brake, may or may not have acted, its whole effect is in doubt."""
+    (w, dw), (g, dg) = flat, slope
+    kept, dkept = (part.reshape(rule.states, -1) for part in states)
+    step, dstep = -rule.rate * g, rule.rate * dg + p.gamma(2) * rule.rate * (np.abs(g) + dg) + p.eta
+    to, dto, doubt = limited(flat, (step, dstep), rule, p)
+    hit = to != w + step
+    moves = kept[0] + (to - w)
+    dmoves = dkept[0] + dto + dw + p.gamma(2) * (np.abs(kept[0]) + dkept[0] + np.abs(to - w) + dto + dw)
+    dstates = []
+    if rule.fast_brake:
+        last, dlast = kept[1], dkept[1]
+        g_left, dg_left = np.where(hit, 0, g), np.where(doubt, np.abs(g) + dg, np.where(hit, 0, dg))
+        sure = (np.abs(last) > dlast) & (np.abs(g_left) > dg_left) | (last == 0) & (dlast == 0)
+        sure |= (g_left == 0) & (dg_left == 0)
+        brakes = last * g_left < 0
+        dmoves = np.where(sure, np.where(brakes, 0, dmoves), np.abs(moves) + dmoves)
+        moves = np.where(brakes, 0, moves)
+        dstates.append(dg_left)
+    carry, dcarry = rule.momentum * moves, rule.momentum * dmoves
+    dcarry = dcarry + p.gamma(2) * (np.abs(carry) + dcarry) + p.eta
+    end, dend, doubt = limited((to, dto), (carry, dcarry), rule, p)
+    stopped = end - to, dend + dto + p.gamma(1) * (np.abs(end - to) + dend + dto)
+    either = np.abs(stopped[0] - moves) + np.maximum(stopped[1], dmoves)
+    dmoves = np.where(doubt, either, np.where(end != to + carry, stopped[1], dmoves))
+    return dend, np.concatenate([dmoves, *dstates])
 
 
 def adam_update(

@@ -38,6 +38,15 @@ class Rule(NamedTuple):
     beta_2: float = 0.0
     epsilon: float = 0.0
     alpha: float = 0.0  # of the penalty
+    fista: bool = False
+    fast_brake: bool = False
+    fixed_nu: bool = False
+    floor: float = 0.0
+
+    @property
+    def states(self) -> int:
+        """How many numbers are kept for each parameter, for plain steps as well."""
+        return 1 + (self.adam or self.fast_brake)
 
 
 class Step(NamedTuple):
@@ -173,16 +182,48 @@ def adam_moved(
             v_new = rule.beta_2 * v + (1 - rule.beta_2) * g**2
             correction = math.sqrt(1 - rule.beta_2**update) / (1 - rule.momentum**update)
             step = -rule.rate * correction * m_new / (math.sqrt(v_new) + rule.epsilon)
-            for row, number in zip(rows, (saturated(w + step, rule.saturation), m_new, v_new), strict=True):
+            for row, number in zip(rows, (limited(w + step, w, rule), m_new, v_new), strict=True):
                 row[-1].append(number)
     after, mean, square = rows
     return layer._replace(weights=after[:-1], biases=after[-1]), [Layer(s[:-1], s[-1]) for s in (mean, square)]
+
+
+def fista_moved(
+    layer: Layer, states: list[Layer], gradient: Layer, rule: Rule, update: int
+) -> tuple[Layer, list[Layer]]:
+    """Eq. 8 and 9 for one layer, FISTA, at an update counted from 1: new parameters, moves so far and last gradient."""
+    t = [1.0]
+    for _ in range(update):
+        t.append((1 + math.sqrt(1 + 4 * t[-1] ** 2)) / 2)
+    nu = (t[-2] - 1) / t[-1]
+    if rule.fixed_nu:
+        nu = 0.0 if update == 1 else 1.0
+    rows: list[list[Row]] = [[] for _ in range(1 + len(states))]
+    for parts in zip(*([*part.weights, part.biases] for part in (layer, *states, gradient)), strict=True):
+        for row in rows:
+            row.append([])
+        for w, moves, *last, g in zip(*parts, strict=True):
+            to = limited(w - rule.rate * g, w, rule)
+            if to != w - rule.rate * g:
+                g = 0.0
+            moves += to - w
+            if last and last[0] * g < 0:
+                moves = 0.0
+            end = limited(to + nu * moves, to, rule)
+            if end != to + nu * moves:
+                moves = end - to
+            for row, number in zip(rows, (end, moves, g), strict=False):
+                row[-1].append(number)
+    after, *kept = rows
+    return layer._replace(weights=after[:-1], biases=after[-1]), [Layer(s[:-1], s[-1]) for s in kept]
 
 
 def moved(layer: Layer, states: list[Layer], gradient: Layer, rule: Rule, update: int = 1) -> tuple[Layer, list[Layer]]:
     """Eq. 8 and 9 for one layer: its new parameters, and its new velocity or moments."""
     if rule.adam:
         return adam_moved(layer, states, gradient, rule, update)
+    if rule.fista:
+        return fista_moved(layer, states, gradient, rule, update)
     (velocity,) = states
     rows, velocities = [], []
     for numbers, speeds, slopes in zip(
@@ -195,7 +236,7 @@ def moved(layer: Layer, states: list[Layer], gradient: Layer, rule: Rule, update
         steps = velocities[-1]
         if rule.nesterov:
             steps = [rule.momentum * v - rule.rate * g for v, g in zip(velocities[-1], slopes, strict=True)]
-        rows.append([saturated(w + step, rule.saturation) for w, step in zip(numbers, steps, strict=True)])
+        rows.append([limited(w + step, w, rule) for w, step in zip(numbers, steps, strict=True)])
     return layer._replace(weights=rows[:-1], biases=rows[-1]), [Layer(velocities[:-1], velocities[-1])]
 
 
@@ -204,6 +245,18 @@ def saturated(weight: float, limit: float) -> float:
     if weight > limit:
         return limit
     return -limit if weight < -limit else weight
+
+
+def limited(weight: float, old: float, rule: Rule) -> float:
+    """Eq. 9 with a floor: a weight stops there, and one that stood there is thrown to the other side of zero."""
+    value = saturated(weight, rule.saturation)
+    if value != weight or rule.floor == 0:
+        return value
+    if old > 0 and weight < rule.floor:
+        return rule.floor if old > rule.floor else -rule.floor
+    if old <= 0 and weight > -rule.floor:
+        return -rule.floor if old < -rule.floor else rule.floor
+    return weight
 
 
 def row_of(y: Row | int, width: int) -> Row:
@@ -259,7 +312,7 @@ def train(
 
     `counts` says how often each row of x counts.
     """
-    states = [[zeros_like(layer) for _ in range(2 if rule.adam else 1)] for layer in network]
+    states = [[zeros_like(layer) for _ in range(rule.states)] for layer in network]
     for update, start in enumerate(range(0, len(order), batch_size), start=1):
         rows = order[start : start + batch_size]
         weights = [1.0 if counts is None else counts[row] for row in rows]

@@ -31,6 +31,11 @@ RULES = {
         0.01, 0.9, False, np.inf, True, 0.99, 0.1
     ),  # a small epsilon would magnify what rounding makes of zero
     "saturated adam": Rule(0.05, 0.5, False, 0.1, True, 0.9, 0.1),
+    "fista": Rule(0.01, 0.0, False, 0.5, fista=True, fast_brake=True),
+    "fista that nothing brakes": Rule(0.01, 0.0, False, np.inf, fista=True),
+    "fista that repeats all": Rule(0.01, 0.0, False, np.inf, fista=True, fast_brake=True, fixed_nu=True),
+    "floored": Rule(0.02, 0.0, False, 1.0, floor=0.125),
+    "floored fista": Rule(0.01, 0.0, False, 1.0, fista=True, fast_brake=True, floor=0.0625),
     "penalised": Rule(0.02, 0.0, False, np.inf, alpha=0.3),
     "penalised nesterov": Rule(0.01, 0.9, True, 0.1, alpha=0.2),
     "penalised adam": Rule(0.01, 0.9, False, np.inf, True, 0.99, 0.1, alpha=0.1),
@@ -245,6 +250,8 @@ def test_training(backend, case, batch_size, rule, mean, threads, order, weighte
         "with repetitions": rng.integers(0, n_rows, 24),
     }[order][:24]
     weights = rng.choice([0.0, 0.25, 1.0, 3.0], n_rows).astype(case.x.dtype) if weighted else None
+    if not mean:
+        rule = rule._replace(rate=rule.rate / (3 * batch_size))  # or sums of heavy rows run away
     with suitable():
         agreement.check_train_epoch(
             _dispatch.kernels, case, rows, rule, batch_size, mean=mean, threads=threads, weights=weights
@@ -276,6 +283,21 @@ def test_saturated_update(backend, size, dtype, momentum, nesterov, saturation, 
 )
 def test_adam_update(backend, size, dtype, betas, epsilon, saturation, seed):
     rule = Rule(0.3, betas[0], False, saturation, True, betas[1], epsilon)
+    agreement.check_saturated_update(_dispatch.kernels, size, dtype, rule, seed)
+
+
+@quick
+@given(
+    size=st.one_of(st.sampled_from(EDGES), st.integers(1, 2000)),
+    dtype=st.sampled_from(DTYPES),
+    brake=st.booleans(),
+    fixed_nu=st.booleans(),
+    saturation=st.sampled_from([np.inf, 1.0, 0.25]),
+    floor=st.sampled_from([0.0, 0.125]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_fista_update(backend, size, dtype, brake, fixed_nu, saturation, floor, seed):
+    rule = Rule(0.3, 0.0, False, saturation, fista=True, fast_brake=brake, fixed_nu=fixed_nu, floor=floor)
     agreement.check_saturated_update(_dispatch.kernels, size, dtype, rule, seed)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from fnn._formulas import LOSSES
 from fnn._layout import Layout
+from fnn._optimizers import fista_t
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, pow, sqrt
@@ -34,11 +35,11 @@ ctypedef fused real:
 cdef extern from "_simd.h" nogil:
     const int FNN_ROWS
     const int FNN_IDENTITY, FNN_RELU, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP
-    const int FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM
+    const int FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM, FNN_FISTA
     ctypedef struct fnn_rule:
-        double rate, momentum, beta_2, epsilon, saturation, decay
+        double rate, momentum, beta_2, epsilon, saturation, decay, floor
         Py_ssize_t second
-        int kind
+        int kind, brakes, fixed_nu
     # Macros that choose the float or the double kernel by the pointer's type, hence `void *`.
     Py_ssize_t lanes(void *)
     void activate_values(void *out, const void *z, Py_ssize_t n, int code, double slope)
@@ -250,6 +251,7 @@ cdef struct Job:
     double alpha  # of the penalty
     double *squares  # the sum of those of each unit's weights, before the batch's update
     Py_ssize_t updates  # done since the states were zero
+    double t  # FISTA's, after those updates
     double *row_losses  # of the chunk
     double total
     int threads
@@ -730,11 +732,20 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
     return True
 
 
-cdef inline fnn_rule rule_at(const fnn_rule *rule, Py_ssize_t update) noexcept nogil:
-    """The rule of an update, counted from 1: Adam's rate makes up for moments that start at zero."""
+cdef inline double next_t(double t) noexcept nogil:
+    return (1 + sqrt(1 + 4 * t * t)) / 2
+
+
+cdef inline fnn_rule rule_at(const fnn_rule *rule, Py_ssize_t update, double t) noexcept nogil:
+    """The rule of an update, counted from 1; t is FISTA's of before.
+
+    Adam's rate makes up for moments that start at zero; FISTA repeats more and more of the moves so far.
+    """
     cdef fnn_rule found = rule[0]
     if rule.kind == FNN_ADAM:
         found.rate = rule.rate * sqrt(1 - pow(rule.beta_2, update)) / (1 - pow(rule.momentum, update))
+    if rule.kind == FNN_FISTA:
+        found.momentum = (update > 1) if rule.fixed_nu else (t - 1) / next_t(t)
     return found
 
 
@@ -744,7 +755,7 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
     cdef fnn_rule step, rule
     cdef Py_ssize_t updates = job.updates
     cdef bint whole, last
-    cdef double scale = 0
+    cdef double scale = 0, t = job.t
     chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
     chunk = next_chunk(plan, job, chunk)
     while chunk.rows:
@@ -753,7 +764,7 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
         last = chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows
         if chunk.start == chunk.batch_start:
             scale = scale_of(<const real *>job.row_weights, job, job.order + chunk.batch_start, chunk.batch_rows)
-        step = rule_at(&job.rule, updates + 1)
+        step = rule_at(&job.rule, updates + 1, t)
         step.decay = job.alpha * scale
         rule = step
         rule.kind = step.kind if whole else FNN_STORE if chunk.start == chunk.batch_start else FNN_ADD
@@ -764,6 +775,7 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
             update_share(arena, plan, &step, job, thread)
             fnn_meet(&job.meeting, job.threads)
         updates += last
+        t = next_t(t) if last else t
         if thread == 0:
             job.updates = updates
             if last and job.alpha:  # before anybody's next update, for that waits for this thread's next meeting
@@ -1141,8 +1153,11 @@ cdef fnn_rule c_rule(rule, Py_ssize_t second):
     made.rate, made.momentum, made.saturation = rule.rate, rule.momentum, rule.saturation
     made.beta_2, made.epsilon, made.second, made.decay = rule.beta_2, rule.epsilon, second, 0
     made.kind = FNN_PLAIN if not rule.momentum else FNN_NESTEROV if rule.nesterov else FNN_MOMENTUM
+    made.floor, made.brakes, made.fixed_nu = rule.floor, rule.fast_brake, rule.fixed_nu
     if rule.adam:
         made.kind = FNN_ADAM
+    if rule.fista:
+        made.kind = FNN_FISTA
     return made
 
 
@@ -1153,7 +1168,8 @@ cdef void _saturated_update(real[::1] parameters, real[::1] state, const real[::
 def saturated_update(parameters, state, gradient, rule):
     """Eq. 8 and 9: the saturated update.  Turns `gradient` (P,) into the new parameters and returns it.
 
-    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), or empty.
+    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), FISTA's moves (P,) and last gradient (P,), or
+    empty.
     """
     cdef fnn_rule made
     n = len(parameters)
@@ -1672,7 +1688,10 @@ def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick, weights=Non
     """
     cdef Epoch epoch = new_epoch(work, x, y, order, loss, 1.0, mean, True, tick, weights)
     epoch.job.rule, epoch.job.updates = c_rule(rule, work.plan.n_padded), work.updates
-    epoch.online = work.online and not rule.alpha  # which moves all weights at every row
+    if rule.fista:
+        epoch.job.t = fista_t(work.updates)
+    # A penalty moves all weights at every row, and a floor may.
+    epoch.online = work.online and not rule.alpha and not rule.floor
     if rule.alpha:
         epoch.penalise(rule.alpha)
     total = epoch.run()

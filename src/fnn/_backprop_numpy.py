@@ -133,11 +133,44 @@ def penalty(layout: Layout, parameters: np.ndarray, alpha: float) -> float:
     return alpha / 2 * sum(float(np.square(w, dtype=np.float64).sum()) for w in layout.weights(parameters))
 
 
+def limited(stepped: np.ndarray, old: np.ndarray, rule: Rule) -> np.ndarray:
+    """Eq. 9 in place: `stepped` inside the saturation limit and, where there is one, outside the floor."""
+    if rule.floor:
+        floor = stepped.dtype.type(rule.floor)
+        inside = np.abs(stepped) <= rule.saturation
+        falls, rises = inside & (old > 0) & (stepped < floor), inside & (old <= 0) & (stepped > -floor)
+        # A weight stops at the floor first; one that stands on it is thrown to the other side of zero.
+        stepped[falls] = np.where(old[falls] > floor, floor, -floor)
+        stepped[rises] = np.where(old[rises] < -floor, -floor, floor)
+    return np.clip(stepped, -rule.saturation, rule.saturation, out=stepped)
+
+
+def fista_update(parameters: np.ndarray, state: np.ndarray, gradient: np.ndarray, rule: Rule) -> np.ndarray:
+    """Eq. 8 and 9, FISTA: as `saturated_update`; `state` holds the moves so far and, for the brake, the last gradient."""
+    moves, last = np.split(state, [len(parameters)])
+    stepped = parameters - rule.rate * gradient
+    new = limited(stepped.copy(), parameters, rule)
+    gradient[new != stepped] = 0
+    moves += new - parameters
+    if rule.fast_brake:
+        moves[last * gradient < 0] = 0
+        last[:] = gradient
+    carried = new + rule.momentum * moves
+    gradient[:] = carried
+    limited(gradient, new, rule)
+    stopped = gradient != carried
+    moves[stopped] = (gradient - new)[stopped]
+    return gradient
+
+
 def saturated_update(parameters: np.ndarray, state: np.ndarray, gradient: np.ndarray, rule: Rule) -> np.ndarray:
     """Eq. 8 and 9: the saturated update.  Turns `gradient` (P,) into the new parameters and returns it.
 
-    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), or empty.
+    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), FISTA's moves (P,) and last gradient (P,), or
+    empty.
     """
+    if rule.fista:
+        return fista_update(parameters, state, gradient, rule)
     if rule.adam:
         mean, squares = state.reshape(2, -1)
         mean *= rule.momentum
@@ -156,7 +189,7 @@ def saturated_update(parameters: np.ndarray, state: np.ndarray, gradient: np.nda
         else:
             gradient[:] = velocity
     gradient += parameters
-    return np.clip(gradient, -rule.saturation, rule.saturation, out=gradient)
+    return limited(gradient, parameters, rule)
 
 
 def is_finite(values: np.ndarray) -> bool:

@@ -20,17 +20,40 @@ class Rule(NamedTuple):
     beta_2: float = 0.0
     epsilon: float = 0.0
     alpha: float = 0.0  # a batch's summed loss includes alpha / 2 times the sum of the squared weights
+    fista: bool = False  # `momentum` is then what of the last moves is repeated
+    fast_brake: bool = False
+    fixed_nu: bool = False
+    floor: float = 0.0  # no weight comes nearer to 0; 0: as near as it likes
 
     @property
     def states(self) -> int:
         """Vectors of P numbers that are kept from one update to the next."""
-        return 2 if self.adam else int(self.momentum > 0)
+        return 2 if self.adam else 1 + self.fast_brake if self.fista else int(self.momentum > 0)
 
     def at(self, update: int) -> Rule:
-        """Return the rule of an update, counted from 1: Adam's rate makes up for moments that start at zero."""
+        """Return the rule of an update, counted from 1.
+
+        Adam's rate makes up for moments that start at zero; FISTA repeats more and more of the moves so far.
+        """
+        if self.fista:
+            nu = float(update > 1) if self.fixed_nu else (fista_t(update - 1) - 1) / fista_t(update)
+            return self._replace(momentum=nu)
         if not self.adam:
             return self
         return self._replace(rate=self.rate * math.sqrt(1 - self.beta_2**update) / (1 - self.momentum**update))
+
+
+_reached = (0, 1.0)  # where fista_t has stopped: the updates of a training run come one after the other
+
+
+def fista_t(update: int) -> float:
+    """FISTA's t after an update, counted from 1: t <- (1 + sqrt(1 + 4 t**2)) / 2, from 1."""
+    global _reached
+    done, t = _reached if _reached[0] <= update else (0, 1.0)
+    for _ in range(done, update):
+        t = (1 + math.sqrt(1 + 4 * t * t)) / 2
+    _reached = (update, t)
+    return t
 
 
 @dataclass(frozen=True)
@@ -129,16 +152,72 @@ class Adam:
         )
 
 
-Optimizer = SGD | Adam
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+@dataclass(frozen=True)
+class FISTA:
+    """Nesterov's momentum with the weights of FISTA (Beck and Teboulle 2009), and a brake for each weight.
+
+    An update takes the step ``z = W - learning_rate * gradient``, adds it to the moves so far, ``m += z - W``, and repeats
+    a part of those, ``W = z + nu * m``, where the next gradient is taken.  With ``t = 1`` and then
+    ``t' = (1 + sqrt(1 + 4 t**2)) / 2`` that part is ``nu = (t - 1) / t'``: none after the first update, then 0.28, 0.43
+    and on to 1.  ``m`` starts at zero, and t at 1, in every call of `fit`.  It is meant for large batches: what one batch
+    moves is repeated for long.
+
+    It is the momentum of `FloatNeuralNet` (momentum, momentum_fast_brake, momentum_fixed_nu), whose passes it repeats if
+    a batch is the whole data and reduction is "sum"; the class carries the weights on at the start of a pass, `fit` at the
+    end of an update.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+        Step size, > 0 and finite.
+    fast_brake : bool, default True
+        Clear ``m`` for a weight whose gradient has changed its sign since the last update.  A weight that the saturation
+        limit or the weight floor has stopped counts as one without a gradient.
+    fixed_nu : bool, default False
+        Repeat all of the moves from the second update on; only the brake, the limit and the floor then end them.
+
+    Raises
+    ------
+    ValueError
+        A value outside its range.
+    """
+
+    learning_rate: float = 0.01
+    fast_brake: bool = True
+    fixed_nu: bool = False
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        if not is_finite_real(rate) or rate <= 0:
+            raise ValueError(f"learning_rate: expected a finite number > 0, got {rate!r}")
+        for name in ("fast_brake", "fixed_nu"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+
+    def rule(self, saturation: float) -> Rule:
+        """Return the numbers that the update kernels take."""
+        return Rule(
+            float(self.learning_rate),
+            0.0,
+            False,
+            saturation,
+            fista=True,
+            fast_brake=self.fast_brake,
+            fixed_nu=self.fixed_nu,
+        )
+
+
+Optimizer = SGD | Adam | FISTA
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "fista": FISTA}
 
 
 def find_optimizer(optimizer: str | Optimizer) -> Optimizer:
     """Return an optimiser given itself or its name (then with its defaults)."""
-    if isinstance(optimizer, SGD | Adam):
+    if isinstance(optimizer, SGD | Adam | FISTA):
         return optimizer
     if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
         return OPTIMIZERS[optimizer]()
     raise ValueError(
-        f"optimizer: expected fnn.SGD(...), fnn.Adam(...) or one of {', '.join(OPTIMIZERS)}, got {optimizer!r}"
+        f"optimizer: expected fnn.SGD(...), fnn.Adam(...), fnn.FISTA(...) or one of {', '.join(OPTIMIZERS)}, "
+        f"got {optimizer!r}"
     )

@@ -60,13 +60,15 @@ FNN_INLINE void fetch_line(const void *next) {
 enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP }; /* as in _formulas.py */
 
 /* What becomes of a finished tile of the gradient: stored, added to what is there, or one of the updates of eq. 8. */
-enum { FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM };
+enum { FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM, FNN_FISTA };
 
 typedef struct {
     double rate, momentum, beta_2, epsilon, saturation;
     double decay; /* what of a weight is added to its gradient */
-    ptrdiff_t second; /* from a number of the first state (velocity, moment) to that of the second */
+    double floor; /* 0: none */
+    ptrdiff_t second; /* from a number of the first state (velocity, moment, moves) to that of the second */
     int kind;
+    int brakes, fixed_nu; /* FISTA: whether there is a second state, the last gradient; whether all moves are repeated */
 } fnn_rule;
 
 #define REAL double
@@ -536,15 +538,45 @@ FNN_INLINE VEC FN(root)(VEC x) {
 #endif
 }
 
+/* Eq. 9 for one vector: a weight stops at the floor first; one that stands on it is thrown to the other side of zero. */
+FNN_INLINE VEC FN(limited)(VEC stepped, VEC old, const fnn_rule *rule) {
+    const VEC limit = FN(splat)((REAL)rule->saturation), floor = FN(splat)((REAL)rule->floor), zero = FN(splat)(0);
+    VEC value = FN(larger)(-limit, FN(smaller)(limit, stepped));
+    if (rule->floor == 0) return value;
+    const INTS inside = (stepped <= limit) & (stepped >= -limit);
+    const INTS falls = inside & (old > zero) & (stepped < floor), rises = inside & (old <= zero) & (stepped > -floor);
+    value = FN(choose)(falls, FN(choose)(old > floor, floor, -floor), value);
+    return FN(choose)(rises, FN(choose)(old < -floor, -floor, floor), value);
+}
+
+/* Eq. 8 and 9 for one vector, FISTA: the step, the moves so far, and what of those is repeated. */
+FNN_INLINE void FN(settle_fista)(REAL *w, REAL *state, VEC gradient, const fnn_rule *rule) {
+    const VEC old = FN(load)(w), zero = FN(splat)(0), stepped = old - (REAL)rule->rate * gradient;
+    const VEC new = FN(limited)(stepped, old, rule);
+    VEC moves = FN(load)(state) + (new - old);
+    if (rule->brakes) {
+        gradient = FN(choose)(new != stepped, zero, gradient);
+        moves = FN(choose)(FN(load)(state + rule->second) * gradient < zero, zero, moves);
+        FN(store)(state + rule->second, gradient);
+    }
+    const VEC carried = new + (REAL)rule->momentum * moves, kept = FN(limited)(carried, new, rule);
+    FN(store)(state, FN(choose)(kept != carried, kept - new, moves));
+    FN(store)(w, kept);
+}
+
 /* Eq. 8 and 9 for one vector: what a finished piece of the gradient does to the weights and to their state. */
 FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *rule) {
-    const REAL rate = (REAL)rule->rate, momentum = (REAL)rule->momentum, limit = (REAL)rule->saturation;
+    const REAL rate = (REAL)rule->rate, momentum = (REAL)rule->momentum;
     VEC stepped, velocity;
     if (rule->kind == FNN_STORE || rule->kind == FNN_ADD) {
         FN(store)(state, rule->kind == FNN_STORE ? gradient : FN(load)(state) + gradient);
         return;
     }
     if (rule->decay != 0) gradient += (REAL)rule->decay * FN(load)(w);
+    if (rule->kind == FNN_FISTA) {
+        FN(settle_fista)(w, state, gradient, rule);
+        return;
+    }
     if (rule->kind == FNN_PLAIN) {
         stepped = FN(load)(w) - rate * gradient;
     } else if (rule->kind == FNN_ADAM) {
@@ -559,7 +591,7 @@ FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *r
         FN(store)(state, velocity);
         stepped = FN(load)(w) + (rule->kind == FNN_MOMENTUM ? velocity : momentum * velocity - rate * gradient);
     }
-    FN(store)(w, FN(larger)(FN(splat)(-limit), FN(smaller)(FN(splat)(limit), stepped)));
+    FN(store)(w, FN(limited)(stepped, FN(load)(w), rule));
 }
 
 /* The same for n vectors. */
@@ -585,7 +617,8 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
             if (vecs > 1) sums[r][1] += shared * g1;
         }
     }
-    if (rule->kind == FNN_PLAIN && rule->saturation == INFINITY && rule->decay == 0) { /* what a small batch would wait for */
+    /* What a small batch would wait for. */
+    if (rule->kind == FNN_PLAIN && rule->saturation == INFINITY && rule->decay == 0 && rule->floor == 0) {
         const REAL rate = (REAL)rule->rate;
         FNN_UNROLL for (int r = 0; r < rows; r++)
             for (int v = 0; v < vecs; v++) {
