@@ -310,7 +310,7 @@ class UnsuitableCaseError(Exception):
 def tight(bound: np.ndarray, want: np.ndarray, what: str) -> None:
     """Refuse a bound that grew too loose on its way through a network, as where a ReLU is almost at its kink."""
     limit = LOOSEST * np.abs(want).max()
-    if bound.max() > limit:
+    if not bound.max() <= limit:
         raise UnsuitableCaseError(f"{what}: the bound is {bound.max():.3g}, more than {limit:.3g}; choose another case")
 
 

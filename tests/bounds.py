@@ -246,6 +246,7 @@ def limited(flat: Bounded, step: Bounded, rule: Rule, p: Precision) -> tuple[np.
     (w, dw), (step_, dstep) = flat, step
     moved = w + step_
     error = dw + dstep + p.gamma(1) * (np.abs(moved) + dw + dstep)
+    error[(dw == 0) & (np.abs(step_) + dstep < 2.0**-60 * np.abs(w))] = 0  # such a step moves nothing
     low, value, high = (
         np.clip(end, -rule.saturation, rule.saturation) for end in (moved - error, moved, moved + error)
     )
@@ -255,7 +256,8 @@ def limited(flat: Bounded, step: Bounded, rule: Rule, p: Precision) -> tuple[np.
         f, inside = rule.floor, np.abs(moved) <= rule.saturation
         falls, rises = inside & (w > 0) & (moved < f), inside & (w <= 0) & (moved > -f)
         value = np.where(falls, np.where(w > f, f, -f), np.where(rises, np.where(w < -f, -f, f), value))
-        unsure = (np.abs(w) <= dw) & (dw > 0) | (np.abs(np.abs(w) - f) <= dw) & (dw > 0) | (np.abs(np.abs(moved) - f) <= error)
+        unsure = (np.abs(w) <= dw) & (dw > 0) | (np.abs(np.abs(w) - f) <= dw) & (dw > 0)
+        unsure |= (np.abs(np.abs(moved) - f) <= error) & (error > 0)
         left = np.where(unsure, left + error + 2 * f, np.where(falls | rises, 0, left))
         doubt |= unsure
     return value, left, doubt
@@ -267,11 +269,13 @@ def fista_update(
     """Eq. 20 for FISTA: where a limit, or the brake, may or may not have acted, its whole effect is in doubt."""
     (w, dw), (g, dg) = flat, slope
     kept, dkept = (part.reshape(rule.states, -1) for part in states)
-    step, dstep = -rule.rate * g, rule.rate * dg + p.gamma(2) * rule.rate * (np.abs(g) + dg) + p.eta
+    step, dstep = -rule.rate * g, rule.rate * dg + p.gamma(2) * rule.rate * (np.abs(g) + dg)
+    dstep += p.eta * (dstep > 0)
     to, dto, doubt = limited(flat, (step, dstep), rule, p)
     hit = to != w + step
     moves = kept[0] + (to - w)
-    dmoves = dkept[0] + dto + dw + p.gamma(2) * (np.abs(kept[0]) + dkept[0] + np.abs(to - w) + dto + dw)
+    dmove = np.where(hit | doubt, dto + dw, dstep + p.gamma(1) * (np.abs(to) + dto))
+    dmoves = dkept[0] + dmove + p.gamma(2) * (np.abs(kept[0]) + dkept[0] + np.abs(to - w) + dmove)
     dstates = []
     if rule.fast_brake:
         last, dlast = kept[1], dkept[1]
@@ -283,7 +287,8 @@ def fista_update(
         moves = np.where(brakes, 0, moves)
         dstates.append(dg_left)
     carry, dcarry = rule.momentum * moves, rule.momentum * dmoves
-    dcarry = dcarry + p.gamma(2) * (np.abs(carry) + dcarry) + p.eta
+    dcarry = dcarry + p.gamma(2) * (np.abs(carry) + dcarry)
+    dcarry = dcarry + p.eta * (dcarry > 0)
     end, dend, doubt = limited((to, dto), (carry, dcarry), rule, p)
     stopped = end - to, dend + dto + p.gamma(1) * (np.abs(end - to) + dend + dto)
     either = np.abs(stopped[0] - moves) + np.maximum(stopped[1], dmoves)
