@@ -1,5 +1,8 @@
 """Dense feed-forward neural networks on CPUs: a NumPy layer API over a backward sweep compiled in Cython."""
 
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
 from fnn._digits import load_digits
 from fnn._dispatch import available_backends, backend, set_backend, show_config
 from fnn._float_neural_net import FloatNeuralNet, Options
@@ -9,6 +12,9 @@ from fnn._network import Dense, Input, Network, load
 from fnn._optimizers import SGD, Adam
 from fnn._threads import get_threads, set_threads
 from fnn._train import DivergenceError, History
+
+if TYPE_CHECKING:
+    from fnn._estimator import MLPClassifier, MLPRegressor
 
 __version__ = "0.1.0"
 
@@ -20,6 +26,8 @@ __all__ = [
     "FloatNeuralNet",
     "History",
     "Input",
+    "MLPClassifier",
+    "MLPRegressor",
     "ModelFileError",
     "Network",
     "Options",
@@ -35,3 +43,19 @@ __all__ = [
     "set_threads",
     "show_config",
 ]
+
+if find_spec("sklearn") is None:  # so that `from fnn import *` needs NumPy only
+    __all__ = [name for name in __all__ if not name.startswith("MLP")]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimators, and scikit-learn with them, when they are first asked for."""
+    if name not in ("MLPClassifier", "MLPRegressor"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from fnn import _estimator
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("sklearn", "scipy", "joblib"):
+            raise
+        raise ImportError(f"fnn.{name} needs scikit-learn: pip install 'fnn[sklearn]'") from error
+    return getattr(_estimator, name)

@@ -1,0 +1,585 @@
+"""MLPClassifier and MLPRegressor: scikit-learn's estimators of the same names, trained here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.validation import check_is_fitted
+
+from fnn._checks import whole_number
+from fnn._estimator_base import BaseMLP, held_out_rows
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
+    """A multi-layer perceptron for classes: scikit-learn's MLPClassifier, with its numbers, trained by fnn's kernels.
+
+    The parameters down to max_fun are those of scikit-learn 1.9, and mean what they mean there; docs/scikit-learn.md
+    tells the differences.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default (100,)
+        Neurons of every hidden layer; ``()`` makes a linear model.
+    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"}, default "relu"
+        Of the hidden layers.  leaky_relu, with slope 0.01, is not scikit-learn's.
+    solver : {"adam", "sgd", "lbfgs"}, default "adam"
+    alpha : float, default 0.0001
+        Strength of the L2 penalty on the weights: alpha / 2 times the sum of their squares, divided by a batch's rows.
+    batch_size : int or "auto", default "auto"
+        Rows to an update; auto is 200, or all where there are fewer.  Not for lbfgs, which takes all.
+    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
+        Schedule of sgd.  invscaling: after an epoch the rate is learning_rate_init / (t_ + 1) ** power_t.  adaptive: the
+        rate is divided by 5 where training would stop for lack of progress, until it is 1e-6.
+    learning_rate_init : float, default 0.001
+        Of sgd and adam.
+    power_t : float, default 0.5
+        Of invscaling.
+    max_iter : int, default 200
+        Epochs at most; iterations of lbfgs.
+    shuffle : bool, default True
+        Take the rows in a new random order each epoch.
+    random_state : int, RandomState or None, default None
+        What initial weights, validation split and order of rows come from, drawn as scikit-learn draws them.
+    tol : float, default 1e-4
+        Less improvement than this is none; lbfgs stops at such a gradient.
+    verbose : bool or int, default False
+        Print the loss of each epoch.
+    warm_start : bool, default False
+        Let `fit` start from the weights of the `fit` before.
+    momentum : float, default 0.9
+        Of sgd, in [0, 1].
+    nesterovs_momentum : bool, default True
+        Use Nesterov's form of it.
+    early_stopping : bool, default False
+        Set validation_fraction of the rows aside, stop when accuracy on them does not improve, and keep the best weights.
+    validation_fraction : float, default 0.1
+        In [0, 1).
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        Decay of Adam's moments, in [0, 1).
+    epsilon : float, default 1e-8
+        Of adam.
+    n_iter_no_change : int or inf, default 10
+        Epochs without improvement that are allowed.
+    max_fun : int, default 15000
+        Evaluations of the loss by lbfgs at most.
+    class_weight : dict, "balanced" or None, default None
+        Weights of the classes, multiplied with those of the rows; balanced makes up for their numbers.
+    dtype : {"auto", "float32", "float64"}, default "auto"
+        Type of the weights and of training.  auto: float32 where X is, else float64.  lbfgs trains in float64.
+    n_threads : int, optional
+        Threads to use at most; unless given what `fnn.get_threads` says, and one within a thread of joblib's.  No
+        result depends on it.
+    max_seconds : float, optional
+        End training after the epoch in which this time has passed.  Not for lbfgs.
+    saturation : float, optional
+        Keep every weight and bias inside plus and minus this, after every update.  Not for lbfgs.
+    callbacks : callable or list of callables, optional
+        Each is called with the estimator after every epoch; a true return value ends training.  Not for lbfgs.
+    progress : bool, default False
+        Show one line of progress on stderr.  Not for lbfgs.
+
+    Attributes
+    ----------
+    classes_ : numpy.ndarray
+        The classes, sorted.
+    coefs_, intercepts_ : list of numpy.ndarray
+        Weights (I, O) and biases (O,) of every layer, views of one vector.
+    loss_ : float
+        Loss of the last epoch, with the penalty.
+    best_loss_ : float or None
+        Lowest loss; None with early_stopping.  Not of lbfgs, like the next five.
+    loss_curve_ : list of float
+        Loss of every epoch.
+    validation_scores_ : list of float or None
+        Accuracy on the validation rows after every epoch.
+    validation_loss_curve_ : list of float
+        Loss on the validation rows after every epoch, without the penalty; empty without such rows.
+    best_validation_score_ : float or None
+        Highest of the scores.
+    t_ : int
+        Rows seen.
+    n_iter_ : int
+        Epochs, or iterations, of the last call.
+    n_features_in_, n_layers_, n_outputs_ : int
+    feature_names_in_ : numpy.ndarray of str
+        Where X has such names.
+    out_activation_ : str
+        Of the output layer.
+
+    Examples
+    --------
+    >>> x, labels = fnn.load_digits()
+    >>> model = fnn.MLPClassifier(random_state=0).fit(x[:1437], labels[:1437])
+    >>> model.score(x[1437:], labels[1437:]) > 0.9
+    True
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
+        **BaseMLP._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+    loss = "log_loss"
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: Any = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: Any = 0.001,
+        power_t: Any = 0.5,
+        max_iter: Any = 200,
+        shuffle: Any = True,
+        random_state: Any = None,
+        tol: Any = 1e-4,
+        verbose: Any = False,
+        warm_start: Any = False,
+        momentum: Any = 0.9,
+        nesterovs_momentum: Any = True,
+        early_stopping: Any = False,
+        validation_fraction: Any = 0.1,
+        beta_1: Any = 0.9,
+        beta_2: Any = 0.999,
+        epsilon: Any = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: Any = 15000,
+        class_weight: Any = None,
+        dtype: Any = "auto",
+        n_threads: Any = None,
+        max_seconds: Any = None,
+        saturation: Any = None,
+        callbacks: Any = None,
+        progress: Any = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            dtype=dtype,
+            n_threads=n_threads,
+            max_seconds=max_seconds,
+            saturation=saturation,
+            callbacks=callbacks,
+            progress=progress,
+        )
+        self.class_weight = class_weight
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPClassifier:
+        """Train on the rows of X and the classes y.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix}, shape (N, I)
+        y : array-like, shape (N,), or (N, O) of zeros and ones for several labels a row
+        sample_weight : array-like, shape (N,), optional
+        X_val, y_val, sample_weight_val : as X, y and sample_weight, optional
+            Rows to validate on, instead of a part of X where early_stopping is set.  Without it they only fill
+            validation_scores_ and validation_loss_curve_.
+
+        Returns
+        -------
+        MLPClassifier
+            The estimator itself.
+        """
+        return self._fit(X, y, sample_weight, held_out=held_out_rows(X_val, y_val, sample_weight_val))
+
+    @available_if(lambda estimator: estimator._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None, *, epochs: int = 1
+    ) -> MLPClassifier:
+        """Go on training: `epochs` times through the rows of X.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array-like, optional
+            All classes that there are; needed in the first call.
+        epochs : int, default 1
+
+        Returns
+        -------
+        MLPClassifier
+            The estimator itself.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
+        return self._fit(X, y, sample_weight, epochs=whole_number(epochs, "epochs"))
+
+    def predict(self, X: Any) -> Any:
+        """Predict the class of every row of X, or its labels (N, O).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix}, shape (N, I)
+
+        Returns
+        -------
+        numpy.ndarray, shape (N,) or (N, O)
+        """
+        check_is_fitted(self)
+        outputs = self._outputs(X)
+        return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Compute how probable each class, or label, is for every row of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix}, shape (N, I)
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, number of classes)
+            In the order of `classes_`.
+        """
+        check_is_fitted(self)
+        outputs = self._outputs(X)
+        return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Compute the logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix}, shape (N, I)
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, number of classes)
+        """
+        probabilities = self.predict_proba(X)
+        return np.log(probabilities, out=probabilities)
+
+    def _targets(self, y: np.ndarray, incremental: bool) -> np.ndarray:
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+            return self._binarized(y)
+        if self.warm_start and set(classes := unique_labels(y)) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
+                f"got {self.classes_}, `y` has {classes}"
+            )
+        return self._known_targets(y)
+
+    def _known_targets(self, y: np.ndarray) -> np.ndarray:
+        classes = unique_labels(y)
+        if len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+        return self._binarized(y)
+
+    def _binarized(self, y: np.ndarray) -> np.ndarray:
+        targets: np.ndarray = self._label_binarizer.transform(y).astype(bool)
+        return targets
+
+    def _row_weights(self, y: np.ndarray, sample_weight: np.ndarray | None, incremental: bool) -> np.ndarray | None:
+        if self.class_weight is None:
+            return sample_weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight: expected a dict or None for partial_fit, whose rows need not have the proportions of all "
+                "the data, got 'balanced'"
+            )
+        weights: np.ndarray = compute_sample_weight(self.class_weight, y)
+        return weights if sample_weight is None else weights * sample_weight
+
+    def _output_activation(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
+    """A multi-layer perceptron for numbers: scikit-learn's MLPRegressor, with its numbers, trained by fnn's kernels.
+
+    The parameters down to max_fun are those of scikit-learn 1.9, and mean what they mean there; docs/scikit-learn.md
+    tells the differences.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}, default "squared_error"
+        Half the squared error, averaged over the outputs where it is reported; or half the Poisson deviance, of
+        predictions that are exp of the output layer's sums, and targets >= 0.
+    hidden_layer_sizes : int or sequence of int, default (100,)
+        Neurons of every hidden layer; ``()`` makes a linear model.
+    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"}, default "relu"
+        Of the hidden layers.  leaky_relu, with slope 0.01, is not scikit-learn's.
+    solver : {"adam", "sgd", "lbfgs"}, default "adam"
+    alpha : float, default 0.0001
+        Strength of the L2 penalty on the weights: alpha / 2 times the sum of their squares, divided by a batch's rows.
+    batch_size : int or "auto", default "auto"
+        Rows to an update; auto is 200, or all where there are fewer.  Not for lbfgs, which takes all.
+    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
+        Schedule of sgd.  invscaling: after an epoch the rate is learning_rate_init / (t_ + 1) ** power_t.  adaptive: the
+        rate is divided by 5 where training would stop for lack of progress, until it is 1e-6.
+    learning_rate_init : float, default 0.001
+        Of sgd and adam.
+    power_t : float, default 0.5
+        Of invscaling.
+    max_iter : int, default 200
+        Epochs at most; iterations of lbfgs.
+    shuffle : bool, default True
+        Take the rows in a new random order each epoch.
+    random_state : int, RandomState or None, default None
+        What initial weights, validation split and order of rows come from, drawn as scikit-learn draws them.
+    tol : float, default 1e-4
+        Less improvement than this is none; lbfgs stops at such a gradient.
+    verbose : bool or int, default False
+        Print the loss of each epoch.
+    warm_start : bool, default False
+        Let `fit` start from the weights of the `fit` before.
+    momentum : float, default 0.9
+        Of sgd, in [0, 1].
+    nesterovs_momentum : bool, default True
+        Use Nesterov's form of it.
+    early_stopping : bool, default False
+        Set validation_fraction of the rows aside, stop when R2 on them does not improve, and keep the best weights.
+    validation_fraction : float, default 0.1
+        In [0, 1).
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        Decay of Adam's moments, in [0, 1).
+    epsilon : float, default 1e-8
+        Of adam.
+    n_iter_no_change : int or inf, default 10
+        Epochs without improvement that are allowed.
+    max_fun : int, default 15000
+        Evaluations of the loss by lbfgs at most.
+    dtype : {"auto", "float32", "float64"}, default "auto"
+        Type of the weights and of training.  auto: float32 where X is, else float64.  lbfgs trains in float64.
+    n_threads : int, optional
+        Threads to use at most; unless given what `fnn.get_threads` says, and one within a thread of joblib's.  No
+        result depends on it.
+    max_seconds : float, optional
+        End training after the epoch in which this time has passed.  Not for lbfgs.
+    saturation : float, optional
+        Keep every weight and bias inside plus and minus this, after every update.  Not for lbfgs.
+    callbacks : callable or list of callables, optional
+        Each is called with the estimator after every epoch; a true return value ends training.  Not for lbfgs.
+    progress : bool, default False
+        Show one line of progress on stderr.  Not for lbfgs.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of numpy.ndarray
+        Weights (I, O) and biases (O,) of every layer, views of one vector.
+    loss_ : float
+        Loss of the last epoch, with the penalty.
+    best_loss_ : float or None
+        Lowest loss; None with early_stopping.  Not of lbfgs, like the next five.
+    loss_curve_ : list of float
+        Loss of every epoch.
+    validation_scores_ : list of float or None
+        R2 on the validation rows after every epoch.
+    validation_loss_curve_ : list of float
+        Loss on the validation rows after every epoch, without the penalty; empty without such rows.
+    best_validation_score_ : float or None
+        Highest of the scores.
+    t_ : int
+        Rows seen.
+    n_iter_ : int
+        Epochs, or iterations, of the last call.
+    n_features_in_, n_layers_, n_outputs_ : int
+    feature_names_in_ : numpy.ndarray of str
+        Where X has such names.
+    out_activation_ : str
+        Of the output layer.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1, 1, 200)[:, None]
+    >>> model = fnn.MLPRegressor(solver="lbfgs", random_state=0).fit(x, x[:, 0] ** 2)
+    >>> model.score(x, x[:, 0] ** 2) > 0.99
+    True
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "poisson"})],
+    }
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: Any = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: Any = 0.001,
+        power_t: Any = 0.5,
+        max_iter: Any = 200,
+        shuffle: Any = True,
+        random_state: Any = None,
+        tol: Any = 1e-4,
+        verbose: Any = False,
+        warm_start: Any = False,
+        momentum: Any = 0.9,
+        nesterovs_momentum: Any = True,
+        early_stopping: Any = False,
+        validation_fraction: Any = 0.1,
+        beta_1: Any = 0.9,
+        beta_2: Any = 0.999,
+        epsilon: Any = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: Any = 15000,
+        dtype: Any = "auto",
+        n_threads: Any = None,
+        max_seconds: Any = None,
+        saturation: Any = None,
+        callbacks: Any = None,
+        progress: Any = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            dtype=dtype,
+            n_threads=n_threads,
+            max_seconds=max_seconds,
+            saturation=saturation,
+            callbacks=callbacks,
+            progress=progress,
+        )
+        self.loss = loss
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:
+        """Train on the rows of X and the numbers y.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix}, shape (N, I)
+        y : array-like, shape (N,) or (N, O)
+        sample_weight : array-like, shape (N,), optional
+        X_val, y_val, sample_weight_val : as X, y and sample_weight, optional
+            Rows to validate on, instead of a part of X where early_stopping is set.  Without it they only fill
+            validation_scores_ and validation_loss_curve_.
+
+        Returns
+        -------
+        MLPRegressor
+            The estimator itself.
+        """
+        return self._fit(X, y, sample_weight, held_out=held_out_rows(X_val, y_val, sample_weight_val))
+
+    @available_if(lambda estimator: estimator._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, epochs: int = 1) -> MLPRegressor:
+        """Go on training: `epochs` times through the rows of X.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        epochs : int, default 1
+
+        Returns
+        -------
+        MLPRegressor
+            The estimator itself.
+        """
+        return self._fit(X, y, sample_weight, epochs=whole_number(epochs, "epochs"))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the numbers for every row of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix}, shape (N, I)
+
+        Returns
+        -------
+        numpy.ndarray, shape (N,) or (N, O)
+        """
+        check_is_fitted(self)
+        outputs = self._outputs(X)
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+
+    def _targets(self, y: np.ndarray, incremental: bool) -> np.ndarray:
+        return self._known_targets(y)
+
+    def _known_targets(self, y: np.ndarray) -> np.ndarray:
+        if self.loss == "poisson" and y.min() < 0:
+            raise ValueError(f"y: expected numbers >= 0 for loss='poisson', got {y.min()}")
+        return y
+
+    def _output_activation(self) -> str:
+        return "exp" if self.loss == "poisson" else "identity"

@@ -1,0 +1,377 @@
+"""What MLPClassifier and MLPRegressor share: parameters, weights, predictions, and the order of steps of a fit."""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from fnn import _checks, _dispatch
+from fnn._estimator_solvers import HeldOut, Problem, fit_lbfgs, fit_stochastic, split_off, thread_count
+from fnn._formulas import ACTIVATIONS, Activation, Loss, losses
+from fnn._layout import Layout
+
+STOCHASTIC_SOLVERS = ("sgd", "adam")
+LOSSES: dict[str, Loss] = {  # by output activation
+    "identity": losses.squared_error,
+    "exp": losses.poisson,
+    "softmax": losses.cross_entropy,
+    "logistic": losses.binary_cross_entropy,
+}
+
+
+def find_activation(name: str) -> Activation:
+    """Return the activation that scikit-learn, or this library, calls `name`."""
+    return ACTIVATIONS["sigmoid" if name == "logistic" else name]
+
+
+class BaseMLP(BaseEstimator, ABC):
+    """What both estimators share.  Parameters and attributes are described there.
+
+    The weights of a fitted estimator lie in one flat vector, `_parameters`, as `_layout` says; coefs_ and intercepts_
+    are lists of views of it.  Arrays that someone else puts into these lists are taken as they are.
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - scikit-learn reads it from the class
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({"identity", "logistic", "tanh", "relu", "leaky_relu"})],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"auto", "float32", "float64"})],
+        "n_threads": [None, Interval(Integral, 1, None, closed="left")],
+        "max_seconds": [None, Interval(Real, 0, None, closed="neither")],
+        "saturation": [None, Interval(Real, 0, None, closed="neither")],
+        "callbacks": [None, callable, "array-like"],
+        "progress": ["boolean"],
+    }
+
+    @abstractmethod
+    def __init__(
+        self,
+        *,
+        hidden_layer_sizes: Any,
+        activation: Any,
+        solver: Any,
+        alpha: Any,
+        batch_size: Any,
+        learning_rate: Any,
+        learning_rate_init: Any,
+        power_t: Any,
+        max_iter: Any,
+        shuffle: Any,
+        random_state: Any,
+        tol: Any,
+        verbose: Any,
+        warm_start: Any,
+        momentum: Any,
+        nesterovs_momentum: Any,
+        early_stopping: Any,
+        validation_fraction: Any,
+        beta_1: Any,
+        beta_2: Any,
+        epsilon: Any,
+        n_iter_no_change: Any,
+        max_fun: Any,
+        dtype: Any,
+        n_threads: Any,
+        max_seconds: Any,
+        saturation: Any,
+        callbacks: Any,
+        progress: Any,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.dtype = dtype
+        self.n_threads = n_threads
+        self.max_seconds = max_seconds
+        self.saturation = saturation
+        self.callbacks = callbacks
+        self.progress = progress
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    @abstractmethod
+    def _targets(self, y: np.ndarray, incremental: bool) -> np.ndarray:
+        """Return y as what the outputs should be, (N,) or (N, O), and learn the classes where they are new."""
+
+    @abstractmethod
+    def _known_targets(self, y: np.ndarray) -> np.ndarray:
+        """Return y as `_targets` does, refusing what the network has no output for."""
+
+    @abstractmethod
+    def _output_activation(self) -> str:
+        """Return the activation of the output layer that the data ask for, by scikit-learn's name."""
+
+    def _check_solver(self) -> bool:
+        if self.solver not in STOCHASTIC_SOLVERS:
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
+            )
+        return True
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        epochs: int | None = None,
+        held_out: tuple[Any, Any, Any] | None = None,
+    ) -> Any:
+        """Train: a whole fit, or `epochs` of partial_fit; on other validation data than a part of X with `held_out`."""
+        incremental = epochs is not None
+        hidden = _hidden_sizes(self.hidden_layer_sizes)
+        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, labels = self._validated(X, y, reset=first_pass)
+        y = self._targets(labels, incremental)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        sample_weight = self._row_weights(labels, sample_weight, incremental)
+        y = y.reshape(len(y), -1)
+        self.n_outputs_ = y.shape[1]
+        random_state = check_random_state(self.random_state)
+        if first_pass:
+            self._initialize((X.shape[1], *hidden, self.n_outputs_), self._training_dtype(X), random_state)
+        else:
+            self._take_over()
+        if self._layout.sizes[0] != X.shape[1] or self._layout.sizes[-1] != self.n_outputs_:
+            raise ValueError(
+                f"y: expected {self._layout.sizes[-1]} outputs for the network of the call before, got {self.n_outputs_}"
+            )
+        if self.solver == "lbfgs":
+            self._install(self._layout, self._parameters.astype(np.float64, copy=False))
+        problem = Problem(
+            self._layout,
+            self._parameters,
+            *self._as_kernels_take(X, y, sample_weight),
+            LOSSES[self.out_activation_],
+            thread_count(self.n_threads),
+        )
+        if self.solver == "lbfgs":
+            fit_lbfgs(self, problem)
+        else:
+            self._fit_in_epochs(problem, y, random_state, first_pass, epochs, held_out)
+        if not np.isfinite(self._parameters).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed."
+            )
+        return self
+
+    def _fit_in_epochs(
+        self,
+        problem: Problem,
+        y: np.ndarray,
+        random_state: Any,
+        first_pass: bool,
+        epochs: int | None,
+        held_out: tuple[Any, Any, Any] | None,
+    ) -> None:
+        if self.early_stopping and epochs is not None:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        rows, apart = np.arange(len(problem.x), dtype=np.intp), None
+        if held_out is not None:
+            apart = self._held_out(*held_out)
+        elif self.early_stopping:
+            stratified = is_classifier(self) and self.n_outputs_ == 1
+            rows, out = split_off(self, len(rows), y if stratified else None, random_state)
+            weights = None if problem.weights is None else problem.weights[out]
+            apart = HeldOut(problem.x[out], problem.y[out], weights)
+        if apart is not None and getattr(self, "validation_scores_", None) is None:
+            self.validation_scores_ = []  # also where a warm start adds validation to a fit that had none
+        if self.early_stopping and self.best_validation_score_ is None:
+            self.best_validation_score_ = -np.inf
+        if not self.early_stopping and self.best_loss_ is None:
+            self.best_loss_ = np.inf
+        fit_stochastic(self, problem, rows, apart, random_state, first_pass, epochs)
+
+    def _initialize(self, sizes: tuple[int, ...], dtype: np.dtype, random_state: Any) -> None:
+        """Start a new network: Glorot's uniform weights and then biases, layer after layer, as scikit-learn draws them."""
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = self._output_activation()
+        layout = self._layout_of(sizes)
+        parameters = np.empty(layout.n_parameters, dtype)
+        factor = 2.0 if self.activation == "logistic" else 6.0
+        for weights, biases in zip(layout.weights(parameters), layout.biases(parameters), strict=True):
+            bound = np.sqrt(factor / sum(weights.shape))
+            weights[:] = random_state.uniform(-bound, bound, weights.shape)
+            biases[:] = random_state.uniform(-bound, bound, biases.shape)
+        self._install(layout, parameters)
+        if self.solver in STOCHASTIC_SOLVERS:
+            self.loss_curve_: list[float] = []
+            self.validation_loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+            self.best_validation_score_ = -np.inf if self.early_stopping else None
+            self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _training_dtype(self, X: Any) -> np.dtype:
+        return np.dtype(X.dtype if self.dtype == "auto" else self.dtype)
+
+    def _row_weights(self, y: np.ndarray, sample_weight: np.ndarray | None, incremental: bool) -> np.ndarray | None:
+        """Return the weights of the rows, with what else weighs on them."""
+        return sample_weight
+
+    def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, np.ndarray]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=not is_classifier(self),
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _held_out(self, X: Any, y: Any, sample_weight: Any) -> HeldOut:
+        """Return rows to validate on, as the kernels take them."""
+        X, y = self._validated(X, y, reset=False)
+        targets = self._known_targets(y).reshape(len(y), -1)
+        if targets.shape[1] != self.n_outputs_:
+            raise ValueError(f"y_val: expected {self.n_outputs_} columns, as many as y has, got {targets.shape[1]}")
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        return HeldOut(*self._as_kernels_take(X, targets, sample_weight))
+
+    def _as_kernels_take(
+        self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        dtype = self._parameters.dtype
+        x = np.require(X.toarray() if issparse(X) else X, dtype, ["C", "A"])
+        targets = y.argmax(axis=1) if self.out_activation_ == "softmax" else np.require(y, dtype, ["C", "A"])
+        return x, targets, None if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
+
+    def _layout_of(self, sizes: tuple[int, ...]) -> Layout:
+        inner, last = find_activation(self.activation), find_activation(self.out_activation_)
+        return Layout(sizes, (*[inner] * (len(sizes) - 2), last))
+
+    def _install(self, layout: Layout, parameters: np.ndarray) -> None:
+        """Make this flat vector the estimator's, with coefs_ and intercepts_ as views of it."""
+        self._layout, self._parameters = layout, parameters
+        self.coefs_, self.intercepts_ = layout.weights(parameters), layout.biases(parameters)
+        self._views = (*self.coefs_, *self.intercepts_)
+
+    def _network(self) -> tuple[Layout, np.ndarray]:
+        """Return the layout and the flat vector of what coefs_ and intercepts_ hold at this moment."""
+        arrays = (*self.coefs_, *self.intercepts_)
+        ours = getattr(self, "_views", ())
+        if len(arrays) == len(ours) and all(map(operator.is_, arrays, ours)):
+            return self._layout, self._parameters
+        coefs = [np.asarray(coef) for coef in self.coefs_]
+        layout = self._layout_of((coefs[0].shape[0], *(coef.shape[1] for coef in coefs)))
+        parameters = np.empty(layout.n_parameters, _float_type(*map(np.asarray, arrays)))
+        for block, coef, intercept in zip(layout.blocks(parameters), coefs, self.intercepts_, strict=True):
+            block[:-1], block[-1] = coef, intercept
+        return layout, parameters
+
+    def _take_over(self) -> None:
+        """Make what coefs_ and intercepts_ hold the flat vector, one that may be written into."""
+        layout, parameters = self._network()
+        if parameters is not getattr(self, "_parameters", None) or not parameters.flags.writeable:
+            self._install(layout, np.array(parameters))
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Compute the outputs (N, O) in the wider of the types of X and the weights, some rows at a time."""
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        layout, parameters = self._network()
+        dtype = _float_type(X, parameters)
+        parameters, threads = parameters.astype(dtype, copy=False), thread_count(self.n_threads)
+        outputs = np.empty((X.shape[0], layout.sizes[-1]), dtype)
+        rows_of = X.tocsr() if issparse(X) else X
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rows in _checks.row_chunks(X.shape[0], sum(layout.sizes)):
+                chunk = rows_of[rows].toarray() if issparse(X) else rows_of[rows]
+                x = np.require(chunk, dtype, ["C", "A"])
+                outputs[rows] = _dispatch.kernels.predict(layout, parameters, x, threads)
+        return outputs
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the views of the flat vector, which it would be written twice for."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "_views" in state:
+            views_hold = self._network()[1] is self._parameters
+            for name in ("_views", *(("coefs_", "intercepts_") if views_hold else ("_layout", "_parameters"))):
+                del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_parameters" in state and "coefs_" not in state:
+            self._install(self._layout, self._parameters)
+
+
+def _hidden_sizes(sizes: Any) -> list[int]:
+    listed = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+    if np.any(np.array(listed) <= 0):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {listed}.")
+    return [operator.index(size) for size in listed]
+
+
+def _float_type(*arrays: Any) -> np.dtype:
+    """Return float32 where the arrays call for no wider type, else float64."""
+    return np.dtype(np.float32 if np.result_type(*(array.dtype for array in arrays)) == np.float32 else np.float64)
+
+
+def held_out_rows(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any] | None:
+    """Return the arguments for validation of `fit`, or None where there are none."""
+    if X is None and y is None and sample_weight is None:
+        return None
+    if X is None or y is None:
+        raise ValueError(f"{'X_val' if X is None else 'y_val'}: expected one beside the other arguments _val, got None")
+    return X, y, sample_weight

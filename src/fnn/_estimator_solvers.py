@@ -1,0 +1,375 @@
+"""How scikit-learn's solvers train a network here: whole epochs of SGD and Adam in the kernels, and L-BFGS.
+
+What decides the numbers follows scikit-learn 1.9's MLP step by step: which random numbers are drawn when, what an epoch's
+loss is, when training stops.  The kernels' squared error is neither halved nor averaged over the outputs, so its gradient
+is twice scikit-learn's: half the rate, twice the penalty and twice Adam's epsilon make up for it, and factors of two round
+nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import warnings
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib.parallel import get_active_backend
+from scipy.optimize import minimize
+from scipy.special import xlogy
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
+from sklearn.utils.optimize import _check_optimize_result
+
+from fnn import _dispatch, _threads
+from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, SQUARED_ERROR, Loss
+from fnn._layout import Layout
+from fnn._optimizers import Rule
+from fnn._progress import Progress
+
+SMALLEST_ADAPTIVE_RATE = 1e-6
+ADAPTIVE_DIVISOR = 5.0
+MOST_AUTOMATIC_ROWS = 200  # of a batch, where batch_size is "auto"
+
+
+@dataclass
+class Problem:
+    """What is to be trained, and on what, as the kernels take it.
+
+    Attributes
+    ----------
+    layout : Layout
+    parameters : numpy.ndarray, shape (P,)
+        Changed in place.
+    x : numpy.ndarray, shape (N, I)
+        C-contiguous, of the parameters' dtype.
+    y : numpy.ndarray, shape (N, O), or (N,) of class indices for cross_entropy
+    weights : numpy.ndarray, shape (N,), or None
+    loss : Loss
+    threads : int
+    """
+
+    layout: Layout
+    parameters: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
+    loss: Loss
+    threads: int
+
+    @property
+    def gradient_factor(self) -> int:
+        """How many times scikit-learn's gradient the kernels' is."""
+        return 2 if self.loss.code == SQUARED_ERROR else 1
+
+
+@dataclass
+class HeldOut:
+    """Rows that training does not see: as in `Problem`."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
+
+
+class StochasticSolver:
+    """SGD or Adam with all that it remembers from one `partial_fit` to the next.
+
+    Like scikit-learn's, it keeps the parameters that it was made with, whatever `set_params` does later.
+
+    Attributes
+    ----------
+    learning_rate : float
+        The rate of the next epoch, before Adam's correction.
+    state : numpy.ndarray, shape (states * P,)
+        Velocity, or Adam's two moments, each laid out as the parameters.
+    updates : int
+        Updates so far.
+    """
+
+    def __init__(self, estimator: Any, problem: Problem) -> None:
+        self.learning_rate = self._initial_rate = float(estimator.learning_rate_init)
+        if estimator.solver == "adam":
+            self._schedule = "constant"
+            self._rule = Rule(
+                self.learning_rate,
+                float(estimator.beta_1),
+                False,
+                math.inf,
+                True,
+                float(estimator.beta_2),
+                float(estimator.epsilon),
+            )
+        else:
+            self._schedule, self._power = estimator.learning_rate, estimator.power_t
+            momentum = float(estimator.momentum)
+            self._rule = Rule(self.learning_rate, momentum, bool(estimator.nesterovs_momentum and momentum), math.inf)
+        self.state = np.zeros(self._rule.states * problem.layout.n_parameters, problem.parameters.dtype)
+        self.updates = 0
+
+    def rule(self, gradient_factor: int, alpha: float, saturation: float | None) -> Rule:
+        """Return the next epoch's rule, for gradients that are `gradient_factor` times scikit-learn's."""
+        own, limit = self._rule, math.inf if saturation is None else float(saturation)
+        rule = own._replace(alpha=gradient_factor * float(alpha), saturation=limit)
+        if own.adam:
+            return rule._replace(epsilon=gradient_factor * own.epsilon)
+        return rule._replace(rate=self.learning_rate / gradient_factor)
+
+    def workspace(self, problem: Problem, batch_size: int, saturation: float | None) -> Any:
+        """Return a workspace of the kernels that goes on where this solver stands."""
+        states = self._rule.states
+        parameters = problem.parameters
+        work = _dispatch.kernels.Workspace(problem.layout, parameters.dtype, batch_size, states, problem.threads)
+        work.load(parameters, math.inf if saturation is None else float(saturation))
+        if self.updates:
+            if self.state.size != states * parameters.size or self.state.dtype != parameters.dtype:
+                raise ValueError(
+                    f"partial_fit: expected the {self.state.size // max(states, 1)} parameters of the call before, "
+                    f"got coefs_ and intercepts_ of {parameters.size}"
+                )
+            work.load_state(self.state)
+            work.updates = self.updates
+        return work
+
+    def remember(self, work: Any) -> None:
+        """Keep what the workspace knows."""
+        work.store_state(self.state)
+        self.updates = work.updates
+
+    def epoch_ends(self, rows_seen: int) -> None:
+        """Set the rate of the next epoch after `rows_seen` rows in all."""
+        if self._schedule == "invscaling":
+            self.learning_rate = self._initial_rate / (rows_seen + 1) ** self._power
+
+    def stops(self, message: str, verbose: bool) -> bool:
+        """Whether training ends where it makes no progress any more; the adaptive schedule divides the rate first."""
+        ends = self._schedule != "adaptive" or self.learning_rate <= SMALLEST_ADAPTIVE_RATE
+        if not ends:
+            self.learning_rate /= ADAPTIVE_DIVISOR
+        if verbose:
+            if not ends:
+                print(f"{message} Setting learning rate to {self.learning_rate:f}")
+            elif self._schedule == "adaptive":
+                print(f"{message} Learning rate too small. Stopping.")
+            else:
+                print(f"{message} Stopping.")
+        return ends
+
+
+def thread_count(n_threads: int | None) -> int:
+    """Return how many threads a fit or a prediction may use: one where joblib already runs it in one of its threads."""
+    if n_threads is None and threading.current_thread() is not threading.main_thread():
+        backend, _ = get_active_backend()
+        if backend.nesting_level:
+            return 1
+    return _threads.thread_count(n_threads)
+
+
+def split_off(estimator: Any, n_rows: int, stratify: np.ndarray | None, random_state: Any) -> list[np.ndarray]:
+    """Return the row numbers of the training and of the validation part that early stopping asks for."""
+    parts = train_test_split(
+        np.arange(n_rows), random_state=random_state, test_size=estimator.validation_fraction, stratify=stratify
+    )
+    if len(parts[1]) < 2:
+        raise ValueError(
+            "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+        )
+    return [part.astype(np.intp, copy=False) for part in parts]
+
+
+def fit_stochastic(
+    estimator: Any,
+    problem: Problem,
+    rows: np.ndarray,
+    held_out: HeldOut | None,
+    random_state: Any,
+    first_pass: bool,
+    epochs: int | None,
+) -> None:
+    """Train on the `rows` of the problem: until it stops by itself, or `epochs` times in partial_fit.
+
+    Sets the estimator's loss_, loss_curve_, n_iter_, t_ and their kin as scikit-learn does.
+    """
+    incremental = epochs is not None
+    if not incremental or not hasattr(estimator, "_optimizer"):
+        estimator._optimizer = StochasticSolver(estimator, problem)
+    solver: StochasticSolver = estimator._optimizer
+    parameters, factor, kernels = problem.parameters, problem.gradient_factor, _dispatch.kernels
+    order = np.array(rows)
+    early_stopping = estimator.early_stopping
+    # In a warm start without progress scikit-learn "restores" arrays that are the trained ones themselves.
+    best = parameters.copy() if early_stopping and first_pass else None
+    work = solver.workspace(problem, _batch_size(estimator, len(order)), estimator.saturation)
+    callbacks = _callables(estimator.callbacks)
+    last_epoch = estimator.max_iter if epochs is None else epochs
+    deadline = math.inf if estimator.max_seconds is None else time.monotonic() + estimator.max_seconds
+    estimator.n_iter_ = 0
+    try:
+        with Progress(last_epoch, len(order)) if estimator.progress else nullcontext() as line:
+            tick = None if line is None else line.tick
+            for _ in range(last_epoch):
+                if estimator.shuffle:
+                    random_state.shuffle(order)
+                rule = solver.rule(factor, estimator.alpha, estimator.saturation)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    total = kernels.train_epoch(
+                        work, problem.x, problem.y, order, problem.loss, rule, True, tick, problem.weights
+                    )
+                estimator.n_iter_ += 1
+                estimator.t_ += len(order)
+                estimator.loss_ = total / factor / len(order)
+                estimator.loss_curve_.append(estimator.loss_)
+                if estimator.verbose:
+                    print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
+                if held_out is not None or callbacks:
+                    work.store(parameters)
+                if held_out is not None:
+                    _evaluate(estimator, problem, held_out)
+                if _improves(estimator) and early_stopping:
+                    best = parameters.copy()
+                solver.epoch_ends(estimator.t_)
+                if line is not None:
+                    line.epoch(f"loss {estimator.loss_:.4g}")
+                if estimator._no_improvement_count > estimator.n_iter_no_change:
+                    what = "Validation score" if early_stopping else "Training loss"
+                    message = (
+                        f"{what} did not improve more than tol={estimator.tol:f} for "
+                        f"{estimator.n_iter_no_change} consecutive epochs."
+                    )
+                    if solver.stops(message, estimator.verbose):
+                        break
+                    estimator._no_improvement_count = 0
+                if any(callback(estimator) for callback in callbacks) or time.monotonic() >= deadline:
+                    break
+                if not early_stopping and not math.isfinite(total) and not work.is_finite():
+                    break  # no update makes such parameters finite again, and the fit ends with an error
+                if not incremental and estimator.n_iter_ == last_epoch:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({last_epoch}) reached and the optimization hasn't "
+                        "converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=2,
+                    )
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+    finally:
+        work.store(parameters)
+        solver.remember(work)
+    if best is not None:
+        parameters[:] = best
+
+
+def fit_lbfgs(estimator: Any, problem: Problem) -> None:
+    """Train by SciPy's L-BFGS-B on all rows at once, in double like it."""
+    result = minimize(
+        lambda parameters: penalised_loss(problem, parameters, estimator.alpha),
+        problem.parameters,
+        method="L-BFGS-B",
+        jac=True,
+        options={
+            "maxfun": estimator.max_fun,
+            "maxiter": estimator.max_iter,
+            "gtol": estimator.tol,
+            **_get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose >= 1 else -1),
+        },
+    )
+    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+    estimator.loss_ = result.fun
+    problem.parameters[:] = result.x
+
+
+def penalised_loss(problem: Problem, parameters: np.ndarray, alpha: float) -> tuple[float, np.ndarray]:
+    """Return scikit-learn's loss over all rows, the penalty included, and its gradient (P,).
+
+    As there, the squared error is averaged over the outputs and its gradient is not.
+    """
+    layout, weights = problem.layout, problem.weights
+    whole = len(problem.x) if weights is None else float(weights.sum())
+    scale = 1 / (problem.gradient_factor * whole)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value, gradient = _dispatch.kernels.loss_and_gradient(
+            layout, parameters, problem.x, problem.y, problem.loss, scale, problem.threads, weights
+        )
+    if problem.loss.code == SQUARED_ERROR:
+        value /= layout.sizes[-1]
+    for w, slope in zip(layout.weights(parameters), layout.weights(gradient), strict=True):
+        value += alpha / (2 * whole) * float(np.square(w).sum())
+        slope += (alpha / whole) * w
+    return value, gradient
+
+
+def _batch_size(estimator: Any, n_rows: int) -> int:
+    if estimator.batch_size == "auto":
+        return min(MOST_AUTOMATIC_ROWS, n_rows)
+    if estimator.batch_size > n_rows:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
+        )
+    return min(int(estimator.batch_size), n_rows)
+
+
+def _callables(callbacks: Any) -> list[Any]:
+    found = [] if callbacks is None else list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    for callback in found:
+        if not callable(callback):
+            raise ValueError(f"callbacks: expected callables, got {callback!r}")
+    return found
+
+
+def _improves(estimator: Any) -> bool:
+    """Count the epochs without progress; whether the last one is the best so far."""
+    if estimator.early_stopping:
+        score = estimator.validation_scores_[-1]
+        stalls = score < estimator.best_validation_score_ + estimator.tol
+        improves = score > estimator.best_validation_score_
+        if improves:
+            estimator.best_validation_score_ = score
+    else:
+        loss = estimator.loss_curve_[-1]
+        stalls = loss > estimator.best_loss_ - estimator.tol
+        improves = loss < estimator.best_loss_
+        if improves:
+            estimator.best_loss_ = loss
+    estimator._no_improvement_count = estimator._no_improvement_count + 1 if stalls else 0
+    return bool(improves)
+
+
+def _evaluate(estimator: Any, problem: Problem, held_out: HeldOut) -> None:
+    """Append the score, and the loss without its penalty, on the rows held out."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = _dispatch.kernels.predict(problem.layout, problem.parameters, held_out.x, problem.threads)
+        row_losses = _row_losses(outputs, held_out.y, problem.loss)
+        estimator.validation_loss_curve_.append(float(np.average(row_losses, weights=held_out.weights)))
+    estimator.validation_scores_.append(_score(outputs, held_out, problem.loss))
+
+
+def _score(outputs: np.ndarray, held_out: HeldOut, loss: Loss) -> float:
+    """Return the accuracy, in multi-label data that of whole rows, or R2; NaN where an output of a regression is."""
+    y, weights = held_out.y, held_out.weights
+    if loss.code == CROSS_ENTROPY:
+        return float(np.average(outputs.argmax(axis=1) == y, weights=weights))
+    if loss.code == BINARY_CROSS_ENTROPY:
+        return float(np.average(((outputs > 0.5) == (y > 0.5)).all(axis=1), weights=weights))
+    if not np.isfinite(outputs).all():
+        return math.nan
+    return float(r2_score(y, outputs, sample_weight=weights))
+
+
+def _row_losses(outputs: np.ndarray, y: np.ndarray, loss: Loss) -> np.ndarray:
+    """Return scikit-learn's loss of every row (N,) from the outputs (N, O), without the penalty."""
+    if loss.code == SQUARED_ERROR:
+        halves: np.ndarray = np.square(outputs - y).mean(axis=1) / 2
+        return halves
+    if loss.code in (CROSS_ENTROPY, BINARY_CROSS_ENTROPY):
+        right = outputs[np.arange(len(y)), y][:, None] if y.ndim == 1 else np.where(y > 0.5, outputs, 1 - outputs)
+        tiny = np.finfo(outputs.dtype).eps
+        logarithms: np.ndarray = -np.log(np.clip(right, tiny, 1 - tiny)).sum(axis=1)
+        return logarithms
+    deviances: np.ndarray = (xlogy(y, y / outputs) - y + outputs).sum(axis=1)
+    return deviances
