@@ -133,7 +133,7 @@ class ByOracle:
     def output_delta(z: np.ndarray, y: np.ndarray, loss: Loss, phi: Activation) -> tuple[np.ndarray, np.ndarray]:
         output = oracle.Layer([], [], phi.name, phi.slope)
         pairs = [(row, target) for row, target in zip(z.tolist(), y.tolist(), strict=True)]
-        losses = [oracle.row_loss(row, target, loss.name, output) for row, target in pairs]
+        losses = [oracle.row_loss(row, target, loss.name, output, loss.ceiling) for row, target in pairs]
         return np.array(losses), np.array(
             [oracle.output_delta(row, target, loss.name, output) for row, target in pairs]
         )
@@ -485,6 +485,18 @@ def check_loss_and_gradient(
     agree(got, scale * step.gradient, dslope, f"gradient {what}")
 
 
+def check_ceiling(kernels: ModuleType, case: Case) -> None:
+    """Eq. 4 with a ceiling, as it is summed over all rows."""
+    judged, p = case.in_double(), case.precision
+    z = twin.forward(judged.layout, judged.parameters, judged.x)
+    errors = bounds.forward(judged.layout, (judged.parameters, np.zeros_like(judged.parameters)), z, p)[-1]
+    phi, y = judged.layout.activations[-1], judged.targets(np.arange(len(case.x)))
+    want, _ = ByOracle.output_delta(z[-1], y, case.loss, phi)
+    dlosses, _ = bounds.output_delta(z[-1], errors, ByOracle.activate(z[-1], phi), y, case.loss, phi, 1.0, p)
+    got, _ = kernels.loss_and_gradient(case.layout, case.parameters, case.x, case.y, case.loss, 1.0, 1)
+    agree(np.array(got), want.sum(), total_bound(want, dlosses), f"{case.loss.name} with a ceiling")
+
+
 def check_train_epoch(
     kernels: ModuleType,
     case: Case,
@@ -516,13 +528,14 @@ def check_train_epoch(
     start = np.array([oracle.saturated(weight, rule.saturation) for weight in judged.parameters.tolist()])
     zero = np.zeros(len(start) * max(1, rule.states))
     flat, state = (start, np.zeros_like(start)), (zero, zero)
-    total, dtotal = 0.0, 0.0
+    total, dtotal, penalties = 0.0, 0.0, 0.0
     counts = None if weights is None else weights.astype(np.float64)
     steps = judge.train(replace(judged, parameters=start), order, rule, batch_size, mean, counts)
     for update, step in enumerate(steps, start=1):
         dlosses, dslope = sweep_bounds(judged, step, flat, case.precision, counts)
         times = len(step.rows) * step.scale if mean else 1.0
         total += step.loss
+        penalties += step.loss - times * float(step.losses.sum())
         dtotal += times * (total_bound(step.losses, dlosses) + bounds.penalty(judged.layout, flat, rule.alpha))
         if rule.alpha:
             dslope = bounds.penalised(
@@ -532,12 +545,9 @@ def check_train_epoch(
         flat, state = (step.parameters, dflat), (step.state, dstate)
     what = f"{case.layout.sizes} after {len(order)} rows in batches of {batch_size}, {rule}"
     tight(flat[1], flat[0] - start, f"step of {what}")
-    agree(
-        np.array(got_total),
-        np.array(total),
-        dtotal + bounds.DOUBLE.gamma(2 * len(order) + 2) * abs(total),
-        f"loss of {what}",
-    )
+    dtotal += bounds.DOUBLE.gamma(2 * len(order) + 2) * abs(total)
+    agree(np.array(got_total), np.array(total), dtotal, f"loss of {what}")
+    agree(np.array(work.penalties), np.array(penalties), dtotal, f"penalties of {what}")
     agree(got, *flat, what)
 
 

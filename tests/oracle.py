@@ -115,13 +115,18 @@ def forward(network: Sequence[Layer], x: Row) -> list[Row]:
     return layers
 
 
-def row_loss(z: Row, y: Row, loss: str, output: Layer) -> float:
-    """Eq. 4: the loss of one row."""
+def row_loss(z: Row, y: Row, loss: str, output: Layer, ceiling: float = math.inf) -> float:
+    """Eq. 4: the loss of one row, or of each output that has its own, counting as no more than the ceiling."""
+    if loss == "binary_cross_entropy":
+        return sum(min(b * softplus(-a) + (1 - b) * softplus(a), ceiling) for a, b in zip(z, y, strict=True))
+    return min(joint_loss(z, y, loss, output), ceiling)
+
+
+def joint_loss(z: Row, y: Row, loss: str, output: Layer) -> float:
+    """Eq. 4: the loss of one row, other than a sum of losses that each output has of its own."""
     if loss == "squared_error":
         v = activate(z, output.activation, output.slope)
         return sum((a - b) ** 2 for a, b in zip(v, y, strict=True))
-    if loss == "binary_cross_entropy":
-        return sum(b * softplus(-a) + (1 - b) * softplus(a) for a, b in zip(z, y, strict=True))
     if loss == "poisson":
         return sum(math.exp(a) - a * b + (b * math.log(b) if b else 0.0) - b for a, b in zip(z, y, strict=True))
     assert loss == "cross_entropy"

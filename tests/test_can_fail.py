@@ -4,6 +4,7 @@ What is broken is in breakages.py.  The NumPy twin is broken one breakage at a t
 once with all their breakages in them, each guarded by a switch; with the switch off that build must pass.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -71,8 +72,18 @@ def output_delta(kernels):
             for spread in (1, 40):
                 z = np.random.default_rng(4).normal(0, spread, (9, 7)).astype("float32")
                 agreement.check_output_delta(kernels, case, z, 0.3)
+            capped = replace(case, loss=replace(case.loss, ceiling=0.9))
+            agreement.check_output_delta(kernels, capped, z / 40, 0.3)
             z = np.full((9, 7), 300, "float32")
             agreement.check_output_delta(kernels, case, z + np.arange(7, dtype="float32"), 0.3)
+
+
+def ceiling(kernels):
+    """As training counts losses, on outputs of one panel and of more."""
+    for output, loss in (("sigmoid", "binary_cross_entropy"), ("softmax", "cross_entropy")):
+        for outputs in (3, 70):
+            case = make_case((7, outputs), 9, output=output, loss=loss, labels=output == "softmax")
+            agreement.check_ceiling(kernels, replace(case, loss=replace(case.loss, ceiling=0.6)))
 
 
 def saturated_update(kernels):
@@ -187,6 +198,7 @@ CHECKS = {
     "online": online,
     "weighted": weighted,
     "penalised": penalised,
+    "ceiling": ceiling,
     "columns": columns,
     "predict": predict,
     "nan": nan,

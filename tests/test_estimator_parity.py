@@ -84,9 +84,7 @@ def assert_same(reference, model, x, relative=RELATIVE, same_type=True):
         assert (ours is None) == (expected is None)
         if expected is not None:
             np.testing.assert_allclose(ours, expected, rtol=relative)
-    for ours, expected in zip(
-        model.coefs_ + model.intercepts_, reference.coefs_ + reference.intercepts_, strict=True
-    ):
+    for ours, expected in zip(model.coefs_ + model.intercepts_, reference.coefs_ + reference.intercepts_, strict=True):
         assert ours.dtype == expected.dtype
         np.testing.assert_allclose(ours, expected, rtol=1e3 * relative, atol=1e3 * relative)
     assert model.out_activation_ == reference.out_activation_
@@ -108,6 +106,20 @@ def assert_same(reference, model, x, relative=RELATIVE, same_type=True):
 def test_every_kind_of_data(backend, data, solver):
     rate = 0.01 if solver == "sgd" else 0.001
     assert_same(*both(data, solver=solver, learning_rate_init=rate, hidden_layer_sizes=(30,)))
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("load", [load_wine, load_digits])
+def test_data_that_nobody_scaled(backend, load, solver):
+    """Losses that scikit-learn cuts off: it takes no probability for less than eps."""
+
+    def fit(model, x, y):
+        data = load(return_X_y=True)
+        model.fit(data[0][:500], data[1][:500])
+
+    reference, model, _ = both(digits, fit, solver=solver, learning_rate_init=1e-4, hidden_layer_sizes=20)
+    assert_same(reference, model, load(return_X_y=True)[0])
+    assert model.loss_curve_[0] > 5
 
 
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])

@@ -2,8 +2,8 @@
 
 Only the import of the estimators is exchanged, and what reads private attributes gets a shim, named with its reason:
 
-- `_loss_grad_lbfgs` (test_gradient) takes and returns vectors in scikit-learn's order, all weights before all biases, and
-  scratch of its own: here a subclass translates to the flat vector and to the kernels' own loss and gradient.
+- `_loss_grad_lbfgs` (test_gradient) takes and returns vectors in scikit-learn's order, all weights before all biases,
+  and scratch of its own: here a subclass translates to the flat vector and to the kernels' own loss and gradient.
 - `_optimizer.learning_rate` (test_learning_rate_warmstart, test_adaptive_learning_rate) and `_no_improvement_count`
   (test_n_iter_no_change, test_n_iter_no_change_inf): fnn's estimators have attributes of these names and meaning.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn._estimator_base import LOSSES
+from fnn._estimator_base import reported_loss
 from fnn._estimator_solvers import Problem, penalised_loss
 
 THEIR_IMPORT = "from sklearn.neural_network import MLPClassifier, MLPRegressor\n"
@@ -33,7 +33,13 @@ class WithGradientInTheirOrder(fnn.MLPClassifier):
         for view in (*layout.weights(parameters), *layout.biases(parameters)):
             view[...] = packed[position : position + view.size].reshape(view.shape)
             position += view.size
-        problem = Problem(layout, parameters, *self._as_kernels_take(x, y, sample_weight), LOSSES[self.out_activation_], 1)
+        problem = Problem(
+            layout,
+            parameters,
+            *self._as_kernels_take(x, y, sample_weight),
+            reported_loss(self.out_activation_, parameters.dtype),
+            1,
+        )
         value, gradient = penalised_loss(problem, parameters, self.alpha)
         parts = [*layout.weights(gradient), *layout.biases(gradient)]
         return value, np.concatenate([part.ravel() for part in parts])
@@ -63,7 +69,9 @@ globals().update(their_tests())
 def test_all_cases_are_here():
     """None of them is missed, not even where a name is taken twice."""
     functions = their_tests()
-    sets = [[mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"] for test in functions.values()]
+    sets = [
+        [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"] for test in functions.values()
+    ]
     cases = sum(math.prod(len(mark.args[1]) for mark in marks) for marks in sets)
     assert (len(functions), cases) >= (FUNCTIONS, CASES)
     assert all(globals()[name].__code__ == test.__code__ for name, test in functions.items())

@@ -23,7 +23,7 @@ from fnn._layout import Layout
 from fnn._optimizers import fista_t
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY, pow, sqrt
+from libc.math cimport INFINITY, exp, fabs, fmax, fmin, log1p, pow, sqrt
 from libc.stdint cimport int32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -245,6 +245,7 @@ cdef struct Job:
     const void *row_weights  # of the rows of x, or NULL where each counts as 1
     Py_ssize_t n_rows, batch_size
     int loss
+    double ceiling  # the most that a row's loss, or an output's, counts as
     bint mean, train
     double scale  # of the loss, where not the mean over each batch
     fnn_rule rule
@@ -253,7 +254,7 @@ cdef struct Job:
     Py_ssize_t updates  # done since the states were zero
     double t  # FISTA's, after those updates
     double *row_losses  # of the chunk
-    double total
+    double total, penalties
     int threads
     bint stop
     fnn_meeting meeting
@@ -504,6 +505,20 @@ cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, 
     return row_loss - z[label]
 
 
+cdef inline double capped(double row_loss, const real *z, const real *y, Py_ssize_t n, int loss,
+                          double ceiling) noexcept nogil:
+    """Eq. 4: a row's loss as it counts, each output's term for itself where they are losses of their own."""
+    cdef Py_ssize_t j
+    if not row_loss > ceiling:
+        return row_loss
+    if loss != BINARY_CROSS_ENTROPY:
+        return ceiling
+    row_loss = 0
+    for j in range(n):
+        row_loss += fmin(ceiling, fmax(z[j], 0) - <double>z[j] * y[j] + log1p(exp(-fabs(z[j]))))
+    return row_loss
+
+
 cdef double scale_of(const real *row_weights, const Job *job, const Py_ssize_t *order, Py_ssize_t rows) noexcept nogil:
     """What the summed loss of a batch's rows is multiplied by: for their mean 1 over what they weigh, 0 if nothing."""
     cdef Py_ssize_t r
@@ -531,7 +546,7 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
     cdef real *z = v + plan.row_buffer
     cdef real *g = z + plan.row_buffer
     cdef const real *y = NULL
-    cdef double weight = 1
+    cdef double row_loss, weight = 1
     for r in range(begin, end):
         if job.row_weights is not NULL:
             weight = (<const real *>job.row_weights)[order[r]]
@@ -542,11 +557,12 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
         if n <= panel:  # a row is one piece of memory already
             z = arena + layer.v + r * panel
             g = arena + layer.g + r * panel
-            job.row_losses[r] = weight * output_row(g, z, y, label, v, n, job.loss, layer, scale * weight)
+            row_loss = output_row(g, z, y, label, v, n, job.loss, layer, scale * weight)
         else:
             panels_to_row(z, arena + layer.v, plan.room, r, n)
-            job.row_losses[r] = weight * output_row(g, z, y, label, v, n, job.loss, layer, scale * weight)
+            row_loss = output_row(g, z, y, label, v, n, job.loss, layer, scale * weight)
             rows_to_panels(arena + layer.g, plan.room, r, g, n)
+        job.row_losses[r] = weight * capped(row_loss, z, y, n, job.loss, job.ceiling)
 
 
 cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread) noexcept nogil:
@@ -779,7 +795,7 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
         if thread == 0:
             job.updates = updates
             if last and job.alpha:  # before anybody's next update, for that waits for this thread's next meeting
-                job.total += counted(job, scale, chunk.batch_rows) * penalty(plan, job)
+                job.penalties += counted(job, scale, chunk.batch_rows) * penalty(plan, job)
         chunk = next_chunk(plan, job, chunk)
 
 
@@ -1091,7 +1107,7 @@ def forward(layout, parameters, x):
 
 
 cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, const Py_ssize_t[::1] labels,
-                        real[:, ::1] g, double[::1] row_losses, int loss, double scale):
+                        real[:, ::1] g, double[::1] row_losses, int loss, double scale, double ceiling):
     cdef Py_ssize_t r, n = z.shape[1]
     cdef real[:, ::1] padded_row = np.zeros((3, padded(n, lanes(&z[0, 0]))), np.asarray(z).dtype)
     for r in range(z.shape[0]):
@@ -1099,6 +1115,7 @@ cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, co
         row_losses[r] = output_row(
             &padded_row[1, 0], &padded_row[0, 0], NULL if y is None else &y[r, 0], -1 if y is not None else labels[r],
             &padded_row[2, 0], n, loss, &work.plan.layers[work.plan.n_layers - 1], scale)
+        row_losses[r] = capped(row_losses[r], &padded_row[0, 0], NULL if y is None else &y[r, 0], n, loss, ceiling)
         g[r] = padded_row[1, :n]
 
 
@@ -1113,9 +1130,9 @@ def output_delta(z, y, loss, activation, scale):
     row_losses = np.empty(len(z))
     rows, labels = (None, y) if y.ndim == 1 else (np.ascontiguousarray(y), None)
     if z.dtype == np.float32:
-        _output_delta[float](work, z, rows, labels, g, row_losses, loss.code, scale)
+        _output_delta[float](work, z, rows, labels, g, row_losses, loss.code, scale, loss.ceiling)
     else:
-        _output_delta[double](work, z, rows, labels, g, row_losses, loss.code, scale)
+        _output_delta[double](work, z, rows, labels, g, row_losses, loss.code, scale, loss.ceiling)
     return row_losses, g
 
 
@@ -1218,6 +1235,7 @@ cdef class Workspace:
     cdef char *memory
     cdef bint single, online
     cdef public Py_ssize_t updates  # since the states were zero
+    cdef readonly double penalties  # what they make of the sum that the last epoch returned
     cdef int asked_threads, most_threads, team
     cdef double gain  # seconds that the team should save at a step
     cdef readonly Py_ssize_t batch_size
@@ -1621,7 +1639,7 @@ cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean,
         labels = y
         job.labels = &labels[0]
     job.order, job.n_rows, job.batch_size = &rows[0], rows.shape[0], work.batch_size
-    job.loss, job.mean, job.train, job.scale = loss.code, mean, train, scale
+    job.loss, job.ceiling, job.mean, job.train, job.scale = loss.code, loss.ceiling, mean, train, scale
     job.row_losses = &row_losses[0]
     job.threads, job.operations = work.team, work.layout.operations
     if work.gain * pieces(job.n_rows, work.plan.rows) < SECONDS_TO_START:
@@ -1695,7 +1713,7 @@ def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick, weights=Non
     if rule.alpha:
         epoch.penalise(rule.alpha)
     total = epoch.run()
-    work.updates = epoch.job.updates
+    work.updates, work.penalties = epoch.job.updates, epoch.job.penalties
     if work.online and not epoch.online:
         work.refresh_transposed()
-    return total
+    return total + work.penalties

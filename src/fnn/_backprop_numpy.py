@@ -90,25 +90,26 @@ def output_delta(
     if loss.code == SQUARED_ERROR:
         error = v - y
         g = scale * (2 * error * derivative_factor(v, activation))
-        return np.square(error, dtype=np.float64).sum(axis=1), g
+        return np.minimum(np.square(error, dtype=np.float64).sum(axis=1), loss.ceiling), g
     z64 = z.astype(np.float64)
     if loss.code == BINARY_CROSS_ENTROPY:
         terms = np.maximum(z64, 0) - z64 * y + np.log1p(np.exp(-np.abs(z64)))
-        return terms.sum(axis=1), scale * (v - y)
+        return np.minimum(terms, loss.ceiling).sum(axis=1), scale * (v - y)
     if loss.code == POISSON:
         y64 = y.astype(np.float64)
         entropy = y64 * np.log(np.where(y64 > 0, y64, 1))
-        return (np.exp(z64) - z64 * y64 + entropy - y64).sum(axis=1), scale * (v - y)
+        deviance = (np.exp(z64) - z64 * y64 + entropy - y64).sum(axis=1)
+        return np.minimum(deviance, loss.ceiling), scale * (v - y)
     assert loss.code == CROSS_ENTROPY
     peak = z64.max(axis=1)
     log_sum = peak + np.log(np.exp(z64 - peak[:, None]).sum(axis=1))
     if y.ndim == 1:
         rows = np.arange(len(y))
         v[rows, y] -= 1
-        return log_sum - z64[rows, y], scale * v
+        return np.minimum(log_sum - z64[rows, y], loss.ceiling), scale * v
     total = y.sum(axis=1, keepdims=True)
     row_losses = log_sum * y.sum(axis=1, dtype=np.float64) - (z64 * y).sum(axis=1)
-    return row_losses, scale * (v * total - y)
+    return np.minimum(row_losses, loss.ceiling), scale * (v * total - y)
 
 
 def backward(layout: Layout, parameters: np.ndarray, layers: list[np.ndarray], g: np.ndarray) -> list[np.ndarray]:
@@ -224,6 +225,7 @@ class Workspace:
         self.partial = np.zeros_like(self.parameters) if batch_size > CHUNK_ROWS else None
         self.state = np.zeros(states * layout.n_parameters, dtype)
         self.updates = 0
+        self.penalties = 0.0  # what they make of the sum that the last epoch returned
 
     def load(self, parameters: np.ndarray, saturation: float) -> None:
         """Copy the parameters (P,) in, brought inside the saturation limit."""
@@ -293,24 +295,25 @@ def train_epoch(
     returned sum.  A batch whose weights add up to zero stands still.  `tick(rows_done)` is called every 0.02 s; what it
     raises, and Ctrl-C, ends the epoch with the working parameters as of a completed update.
     """
-    total, last = 0.0, time.monotonic()
+    total, penalties, last = 0.0, 0.0, time.monotonic()
     for start in range(0, len(order), work.batch_size):
         rows = order[start : start + work.batch_size]
         whole = len(rows) if weights is None else float(weights[rows].sum(dtype=np.float64))
         scale = 1.0 if not mean else 1 / whole if whole else 0.0
-        batch_loss = _batch_gradient(work, x, y, rows, loss, scale, weights)
+        times = len(rows) * scale if mean and weights is not None else 1.0
+        total += times * _batch_gradient(work, x, y, rows, loss, scale, weights)
         if rule.alpha:
-            batch_loss += penalty(work.layout, work.parameters, rule.alpha)
+            penalties += times * penalty(work.layout, work.parameters, rule.alpha)
             for w, slope in zip(*map(work.layout.weights, (work.parameters, work.gradient)), strict=True):
                 slope += rule.alpha * scale * w
-        total += batch_loss * (len(rows) * scale if mean and weights is not None else 1.0)
         stepped = saturated_update(work.parameters, work.state, work.gradient, rule.at(work.updates + 1))
         # The old parameters' memory takes the next gradient; an interrupt before this line leaves the old parameters.
         work.parameters, work.gradient, work.updates = stepped, work.parameters, work.updates + 1
         if tick is not None and time.monotonic() - last >= TICK_SECONDS:
             tick(start + len(rows))
             last = time.monotonic()
-    return total
+    work.penalties = penalties
+    return total + penalties
 
 
 def _batch_gradient(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
@@ -17,10 +17,10 @@ from fnn._checks import whole_number
 from fnn._estimator_base import BaseMLP, held_out_rows
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
+class MLPClassifier(ClassifierMixin, BaseMLP):
     """A multi-layer perceptron for classes: scikit-learn's MLPClassifier, with its numbers, trained by fnn's kernels.
 
-    The parameters down to max_fun are those of scikit-learn 1.9, and mean what they mean there; docs/scikit-learn.md
+    The parameters down to max_fun are those of scikit-learn 1.9 and mean the same; docs/scikit-learn.md
     tells the differences.
 
     Parameters
@@ -35,8 +35,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     batch_size : int or "auto", default "auto"
         Rows to an update; auto is 200, or all where there are fewer.  Not for lbfgs, which takes all.
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
-        Schedule of sgd.  invscaling: after an epoch the rate is learning_rate_init / (t_ + 1) ** power_t.  adaptive: the
-        rate is divided by 5 where training would stop for lack of progress, until it is 1e-6.
+        Schedule of sgd.  invscaling: after an epoch the rate is learning_rate_init / (t_ + 1) ** power_t.  adaptive:
+        the rate is divided by 5 where training would stop for lack of progress, until it is 1e-6.
     learning_rate_init : float, default 0.001
         Of sgd and adam.
     power_t : float, default 0.5
@@ -58,7 +58,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     nesterovs_momentum : bool, default True
         Use Nesterov's form of it.
     early_stopping : bool, default False
-        Set validation_fraction of the rows aside, stop when accuracy on them does not improve, and keep the best weights.
+        Set validation_fraction of the rows aside, stop when accuracy on them does not improve, keep the best weights.
     validation_fraction : float, default 0.1
         In [0, 1).
     beta_1, beta_2 : float, default 0.9 and 0.999
@@ -209,7 +209,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
-    ) -> MLPClassifier:
+    ) -> Self:
         """Train on the rows of X and the classes y.
 
         Parameters
@@ -232,7 +232,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None, *, epochs: int = 1
-    ) -> MLPClassifier:
+    ) -> Self:
         """Go on training: `epochs` times through the rows of X.
 
         Parameters
@@ -295,7 +295,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         numpy.ndarray, shape (N, number of classes)
         """
         probabilities = self.predict_proba(X)
-        return np.log(probabilities, out=probabilities)
+        np.log(probabilities, out=probabilities)
+        return probabilities
 
     def _targets(self, y: np.ndarray, incremental: bool) -> np.ndarray:
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
@@ -336,10 +337,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
 
-class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
+class MLPRegressor(RegressorMixin, BaseMLP):
     """A multi-layer perceptron for numbers: scikit-learn's MLPRegressor, with its numbers, trained by fnn's kernels.
 
-    The parameters down to max_fun are those of scikit-learn 1.9, and mean what they mean there; docs/scikit-learn.md
+    The parameters down to max_fun are those of scikit-learn 1.9 and mean the same; docs/scikit-learn.md
     tells the differences.
 
     Parameters
@@ -357,8 +358,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     batch_size : int or "auto", default "auto"
         Rows to an update; auto is 200, or all where there are fewer.  Not for lbfgs, which takes all.
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
-        Schedule of sgd.  invscaling: after an epoch the rate is learning_rate_init / (t_ + 1) ** power_t.  adaptive: the
-        rate is divided by 5 where training would stop for lack of progress, until it is 1e-6.
+        Schedule of sgd.  invscaling: after an epoch the rate is learning_rate_init / (t_ + 1) ** power_t.  adaptive:
+        the rate is divided by 5 where training would stop for lack of progress, until it is 1e-6.
     learning_rate_init : float, default 0.001
         Of sgd and adam.
     power_t : float, default 0.5
@@ -380,7 +381,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     nesterovs_momentum : bool, default True
         Use Nesterov's form of it.
     early_stopping : bool, default False
-        Set validation_fraction of the rows aside, stop when R2 on them does not improve, and keep the best weights.
+        Set validation_fraction of the rows aside, stop when R2 on them does not improve, keep the best weights.
     validation_fraction : float, default 0.1
         In [0, 1).
     beta_1, beta_2 : float, default 0.9 and 0.999
@@ -521,7 +522,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
-    ) -> MLPRegressor:
+    ) -> Self:
         """Train on the rows of X and the numbers y.
 
         Parameters
@@ -542,7 +543,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     @available_if(lambda estimator: estimator._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, epochs: int = 1) -> MLPRegressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, epochs: int = 1) -> Self:
         """Go on training: `epochs` times through the rows of X.
 
         Parameters

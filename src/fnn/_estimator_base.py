@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -16,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fnn import _checks, _dispatch
 from fnn._estimator_solvers import HeldOut, Problem, fit_lbfgs, fit_stochastic, split_off, thread_count
-from fnn._formulas import ACTIVATIONS, Activation, Loss, losses
+from fnn._formulas import ACTIVATIONS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, Activation, Loss, losses
 from fnn._layout import Layout
 
 STOCHASTIC_SOLVERS = ("sgd", "adam")
@@ -33,12 +35,28 @@ def find_activation(name: str) -> Activation:
     return ACTIVATIONS["sigmoid" if name == "logistic" else name]
 
 
+def reported_loss(output_activation: str, dtype: np.dtype) -> Loss:
+    """Return the loss that goes with an output activation; scikit-learn's takes no probability for less than eps."""
+    loss = LOSSES[output_activation]
+    if loss.code in (CROSS_ENTROPY, BINARY_CROSS_ENTROPY):
+        return replace(loss, ceiling=-math.log(np.finfo(dtype).eps))
+    return loss
+
+
 class BaseMLP(BaseEstimator, ABC):
     """What both estimators share.  Parameters and attributes are described there.
 
     The weights of a fitted estimator lie in one flat vector, `_parameters`, as `_layout` says; coefs_ and intercepts_
     are lists of views of it.  Arrays that someone else puts into these lists are taken as they are.
     """
+
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    best_loss_: float | None
+    _layout: Layout
+    _parameters: np.ndarray
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - scikit-learn reads it from the class
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -167,7 +185,7 @@ class BaseMLP(BaseEstimator, ABC):
         sample_weight: Any,
         epochs: int | None = None,
         held_out: tuple[Any, Any, Any] | None = None,
-    ) -> Any:
+    ) -> Self:
         """Train: a whole fit, or `epochs` of partial_fit; on other validation data than a part of X with `held_out`."""
         incremental = epochs is not None
         hidden = _hidden_sizes(self.hidden_layer_sizes)
@@ -186,7 +204,8 @@ class BaseMLP(BaseEstimator, ABC):
             self._take_over()
         if self._layout.sizes[0] != X.shape[1] or self._layout.sizes[-1] != self.n_outputs_:
             raise ValueError(
-                f"y: expected {self._layout.sizes[-1]} outputs for the network of the call before, got {self.n_outputs_}"
+                f"y: expected {self._layout.sizes[-1]} outputs, as many as the network of the call before has, "
+                f"got {self.n_outputs_}"
             )
         if self.solver == "lbfgs":
             self._install(self._layout, self._parameters.astype(np.float64, copy=False))
@@ -194,7 +213,7 @@ class BaseMLP(BaseEstimator, ABC):
             self._layout,
             self._parameters,
             *self._as_kernels_take(X, y, sample_weight),
-            LOSSES[self.out_activation_],
+            reported_loss(self.out_activation_, self._parameters.dtype),
             thread_count(self.n_threads),
         )
         if self.solver == "lbfgs":
@@ -236,7 +255,7 @@ class BaseMLP(BaseEstimator, ABC):
         fit_stochastic(self, problem, rows, apart, random_state, first_pass, epochs)
 
     def _initialize(self, sizes: tuple[int, ...], dtype: np.dtype, random_state: Any) -> None:
-        """Start a new network: Glorot's uniform weights and then biases, layer after layer, as scikit-learn draws them."""
+        """Start a new network: Glorot's uniform weights, then biases, layer by layer, as scikit-learn draws them."""
         self.n_iter_ = 0
         self.t_ = 0
         self.n_layers_ = len(sizes)
@@ -250,15 +269,16 @@ class BaseMLP(BaseEstimator, ABC):
             biases[:] = random_state.uniform(-bound, bound, biases.shape)
         self._install(layout, parameters)
         if self.solver in STOCHASTIC_SOLVERS:
-            self.loss_curve_: list[float] = []
-            self.validation_loss_curve_: list[float] = []
+            self.loss_curve_ = []
+            self.validation_loss_curve_ = []
             self._no_improvement_count = 0
-            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+            self.validation_scores_ = [] if self.early_stopping else None
             self.best_validation_score_ = -np.inf if self.early_stopping else None
             self.best_loss_ = None if self.early_stopping else np.inf
 
     def _training_dtype(self, X: Any) -> np.dtype:
-        return np.dtype(X.dtype if self.dtype == "auto" else self.dtype)
+        dtype: np.dtype = X.dtype if self.dtype == "auto" else np.dtype(self.dtype)
+        return dtype
 
     def _row_weights(self, y: np.ndarray, sample_weight: np.ndarray | None, incremental: bool) -> np.ndarray | None:
         """Return the weights of the rows, with what else weighs on them."""

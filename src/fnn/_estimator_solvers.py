@@ -1,9 +1,9 @@
 """How scikit-learn's solvers train a network here: whole epochs of SGD and Adam in the kernels, and L-BFGS.
 
-What decides the numbers follows scikit-learn 1.9's MLP step by step: which random numbers are drawn when, what an epoch's
-loss is, when training stops.  The kernels' squared error is neither halved nor averaged over the outputs, so its gradient
-is twice scikit-learn's: half the rate, twice the penalty and twice Adam's epsilon make up for it, and factors of two round
-nothing.
+What decides the numbers follows scikit-learn 1.9's MLP step by step: which random numbers are drawn when, what an
+epoch's loss is, when training stops.  The kernels' squared error is neither halved nor averaged over the outputs, so
+its gradient is twice scikit-learn's: half the rate, twice the penalty and twice Adam's epsilon make up for it, and
+factors of two round nothing.
 """
 
 from __future__ import annotations
@@ -67,6 +67,11 @@ class Problem:
     def gradient_factor(self) -> int:
         """How many times scikit-learn's gradient the kernels' is."""
         return 2 if self.loss.code == SQUARED_ERROR else 1
+
+    @property
+    def averaged_outputs(self) -> int:
+        """Over how many outputs scikit-learn averages the loss that it reports, though not the gradient."""
+        return self.layout.sizes[-1] if self.loss.code == SQUARED_ERROR else 1
 
 
 @dataclass
@@ -177,9 +182,7 @@ def split_off(estimator: Any, n_rows: int, stratify: np.ndarray | None, random_s
         np.arange(n_rows), random_state=random_state, test_size=estimator.validation_fraction, stratify=stratify
     )
     if len(parts[1]) < 2:
-        raise ValueError(
-            "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-        )
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     return [part.astype(np.intp, copy=False) for part in parts]
 
 
@@ -200,7 +203,8 @@ def fit_stochastic(
     if not incremental or not hasattr(estimator, "_optimizer"):
         estimator._optimizer = StochasticSolver(estimator, problem)
     solver: StochasticSolver = estimator._optimizer
-    parameters, factor, kernels = problem.parameters, problem.gradient_factor, _dispatch.kernels
+    parameters, factor, averaged = problem.parameters, problem.gradient_factor, problem.averaged_outputs
+    kernels = _dispatch.kernels
     order = np.array(rows)
     early_stopping = estimator.early_stopping
     # In a warm start without progress scikit-learn "restores" arrays that are the trained ones themselves.
@@ -223,7 +227,7 @@ def fit_stochastic(
                     )
                 estimator.n_iter_ += 1
                 estimator.t_ += len(order)
-                estimator.loss_ = total / factor / len(order)
+                estimator.loss_ = ((total - work.penalties) / averaged + work.penalties) / factor / len(order)
                 estimator.loss_curve_.append(estimator.loss_)
                 if estimator.verbose:
                     print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
@@ -285,10 +289,7 @@ def fit_lbfgs(estimator: Any, problem: Problem) -> None:
 
 
 def penalised_loss(problem: Problem, parameters: np.ndarray, alpha: float) -> tuple[float, np.ndarray]:
-    """Return scikit-learn's loss over all rows, the penalty included, and its gradient (P,).
-
-    As there, the squared error is averaged over the outputs and its gradient is not.
-    """
+    """Return scikit-learn's loss over all rows, the penalty included, and its gradient (P,)."""
     layout, weights = problem.layout, problem.weights
     whole = len(problem.x) if weights is None else float(weights.sum())
     scale = 1 / (problem.gradient_factor * whole)
@@ -296,8 +297,7 @@ def penalised_loss(problem: Problem, parameters: np.ndarray, alpha: float) -> tu
         value, gradient = _dispatch.kernels.loss_and_gradient(
             layout, parameters, problem.x, problem.y, problem.loss, scale, problem.threads, weights
         )
-    if problem.loss.code == SQUARED_ERROR:
-        value /= layout.sizes[-1]
+    value /= problem.averaged_outputs
     for w, slope in zip(layout.weights(parameters), layout.weights(gradient), strict=True):
         value += alpha / (2 * whole) * float(np.square(w).sum())
         slope += (alpha / whole) * w

@@ -111,6 +111,9 @@ class Loss:
         Output activations it goes with.
     metric : str
         Validation metric reported unless another is asked for.
+    ceiling : float
+        The most that the loss of a row, of binary_cross_entropy that of an output, counts as.  The gradient knows no
+        ceiling.
     """
 
     name: str
@@ -121,6 +124,7 @@ class Loss:
     source: str
     outputs: tuple[str, ...]
     metric: str
+    ceiling: float = math.inf
 
 
 SQUARED_ERROR, CROSS_ENTROPY, BINARY_CROSS_ENTROPY, POISSON = range(4)
