@@ -230,9 +230,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     @available_if(lambda estimator: estimator._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(
-        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None, *, epochs: int = 1
-    ) -> Self:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None, *, epochs: int = 1) -> Self:
         """Go on training: `epochs` times through the rows of X.
 
         Parameters
@@ -327,8 +325,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return sample_weight
         if incremental and self.class_weight == "balanced":
             raise ValueError(
-                "class_weight: expected a dict or None for partial_fit, whose rows need not have the proportions of all "
-                "the data, got 'balanced'"
+                "class_weight: expected a dict or None for partial_fit, whose rows need not be in proportion to all the "
+                "data, got 'balanced'"
             )
         weights: np.ndarray = compute_sample_weight(self.class_weight, y)
         return weights if sample_weight is None else weights * sample_weight

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, is_classifier
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fnn import _checks, _dispatch
 from fnn._estimator_solvers import HeldOut, Problem, fit_lbfgs, fit_stochastic, split_off, thread_count
@@ -43,7 +43,7 @@ def reported_loss(output_activation: str, dtype: np.dtype) -> Loss:
     return loss
 
 
-class BaseMLP(BaseEstimator, ABC):
+class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """What both estimators share.  Parameters and attributes are described there.
 
     The weights of a fitted estimator lie in one flat vector, `_parameters`, as `_layout` says; coefs_ and intercepts_
@@ -157,7 +157,35 @@ class BaseMLP(BaseEstimator, ABC):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def transform(self, X: Any, layer: int | None = None) -> np.ndarray:
+        """Compute what a hidden layer makes of every row of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix}, shape (N, I)
+        layer : int, optional
+            Which one, counted from 0, or from the end if below; the last unless given.
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, neurons of that layer)
+        """
+        check_is_fitted(self)
+        hidden = len(self.coefs_) - 1
+        if not hidden:
+            raise ValueError("transform: expected a network with a hidden layer, got hidden_layer_sizes=()")
+        chosen = -1 if layer is None else operator.index(layer)
+        if not -hidden <= chosen < hidden:
+            raise ValueError(f"layer: expected a number from {-hidden} to {hidden - 1}, got {chosen}")
+        return self._outputs(X, chosen % hidden + 1)
+
+    @property
+    def _n_features_out(self) -> int:
+        """How many columns `transform` makes of the last hidden layer."""
+        return int(self.coefs_[-1].shape[0])
 
     @abstractmethod
     def _targets(self, y: np.ndarray, incremental: bool) -> np.ndarray:
@@ -346,10 +374,15 @@ class BaseMLP(BaseEstimator, ABC):
         if parameters is not getattr(self, "_parameters", None) or not parameters.flags.writeable:
             self._install(layout, np.array(parameters))
 
-    def _outputs(self, X: Any) -> np.ndarray:
-        """Compute the outputs (N, O) in the wider of the types of X and the weights, some rows at a time."""
+    def _outputs(self, X: Any, depth: int | None = None) -> np.ndarray:
+        """Compute the outputs (N, O) in the wider of the types of X and the weights, some rows at a time.
+
+        With `depth` they are those of the layer of this number, the first being 1.
+        """
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        layout, parameters = self._network()
+        whole, parameters = self._network()
+        layout = Layout(whole.sizes[: depth and depth + 1], whole.activations[:depth])
+        parameters = parameters[: layout.n_parameters]
         dtype = _float_type(X, parameters)
         parameters, threads = parameters.astype(dtype, copy=False), thread_count(self.n_threads)
         outputs = np.empty((X.shape[0], layout.sizes[-1]), dtype)
