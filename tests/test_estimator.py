@@ -373,10 +373,7 @@ def test_metadata_routing():
     with sklearn.config_context(enable_metadata_routing=True):
         scaler = StandardScaler().set_fit_request(sample_weight=False)
         routed = make_pipeline(scaler, classifier().set_fit_request(sample_weight=True))
-        plain = make_pipeline(scaler, classifier().set_fit_request(sample_weight=False))
-        assert not np.allclose(
-            routed.fit(x, y, sample_weight=weights)[-1].coefs_[0], plain.fit(x, y, sample_weight=weights)[-1].coefs_[0]
-        )
+        assert not np.allclose(routed.fit(x, y, sample_weight=weights)[-1].coefs_[0], routed.fit(x, y)[-1].coefs_[0])
         asked = regressor().set_partial_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         assert asked.get_metadata_routing().partial_fit.requests["sample_weight"] is True
 

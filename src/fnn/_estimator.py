@@ -325,8 +325,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return sample_weight
         if incremental and self.class_weight == "balanced":
             raise ValueError(
-                "class_weight: expected a dict or None for partial_fit, whose rows need not be in proportion to all the "
-                "data, got 'balanced'"
+                "class_weight: expected a dict or None for partial_fit, whose rows need not be in proportion to all "
+                "the data, got 'balanced'"
             )
         weights: np.ndarray = compute_sample_weight(self.class_weight, y)
         return weights if sample_weight is None else weights * sample_weight

@@ -138,6 +138,8 @@ class StochasticSolver:
                     f"partial_fit: expected the {self.state.size // max(states, 1)} parameters of the call before, "
                     f"got coefs_ and intercepts_ of {parameters.size}"
                 )
+            if not self.state.flags.writeable:  # a memory map
+                self.state = np.array(self.state)
             work.load_state(self.state)
             work.updates = self.updates
         return work
@@ -235,6 +237,8 @@ def fit_stochastic(
                     work.store(parameters)
                 if held_out is not None:
                     _evaluate(estimator, problem, held_out)
+                    if estimator.verbose:
+                        print(f"Validation score: {estimator.validation_scores_[-1]:f}")
                 if _improves(estimator) and early_stopping:
                     best = parameters.copy()
                 solver.epoch_ends(estimator.t_)
