@@ -35,6 +35,9 @@ ctypedef fused real:
 cdef extern from "_simd.h" nogil:
     const int FNN_ROWS
     const int FNN_IDENTITY, FNN_RELU, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP
+    const int SQUARED_ERROR "FNN_SQUARED_ERROR"
+    const int BINARY_CROSS_ENTROPY "FNN_BINARY_CROSS_ENTROPY"
+    const int POISSON "FNN_POISSON"
     const int FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM, FNN_FISTA
     ctypedef struct fnn_rule:
         double rate, momentum, beta_2, epsilon, saturation, decay, floor
@@ -49,6 +52,9 @@ cdef extern from "_simd.h" nogil:
     double matched_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale, bint poisson)
     double cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale,
                              double log_sum)
+    void output_rows(void *g, double *losses, const void *z, Py_ssize_t stride, const void *y,
+                     const Py_ssize_t *labels, const Py_ssize_t *order, const void *weights, Py_ssize_t rows,
+                     Py_ssize_t n, int loss, int code, double slope, double scale, double ceiling)
     double sum_of_squares(void *w, Py_ssize_t n)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(const void *w, Py_ssize_t n)
@@ -178,12 +184,6 @@ cdef extern from * nogil:
     void fnn_wait_until_open(fnn_meeting *meeting)
     double fnn_seconds()
     Py_ssize_t second_level_cache()
-
-cdef enum:  # as in _formulas.py
-    SQUARED_ERROR
-    CROSS_ENTROPY
-    BINARY_CROSS_ENTROPY
-    POISSON
 
 cdef enum:
     FEWEST_ROWS = 64
@@ -539,14 +539,22 @@ cdef inline double counted(const Job *job, double scale, Py_ssize_t rows) noexce
 
 cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order,
                             double scale, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Eq. 4: the rows' losses and the output layer's g."""
+    """Eq. 4: the rows' losses and the output layer's g.  Rows of few outputs go together, one a lane of a vector, as one
+    of them fills none; row by row training takes each as it is, the sooner."""
     cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
-    cdef Py_ssize_t r, n = layer.outputs, panel = 2 * plan.lanes, label = -1
+    cdef Py_ssize_t r, group, n = layer.outputs, panel = 2 * plan.lanes, label = -1
     cdef real *v = arena + plan.row_buffers + thread * 3 * plan.row_buffer
     cdef real *z = v + plan.row_buffer
     cdef real *g = z + plan.row_buffer
     cdef const real *y = NULL
     cdef double row_loss, weight = 1
+    if n <= plan.lanes and plan.rows > 1:
+        for group in range(pieces(end - begin, plan.lanes)):
+            r = begin + group * plan.lanes
+            output_rows(arena + layer.g + r * panel, job.row_losses + r, arena + layer.v + r * panel, panel, job.y,
+                        job.labels, order + r, job.row_weights, min(plan.lanes, end - r), n, job.loss, layer.code,
+                        layer.slope, scale, job.ceiling)
+        return
     for r in range(begin, end):
         if job.row_weights is not NULL:
             weight = (<const real *>job.row_weights)[order[r]]
@@ -1108,8 +1116,17 @@ def forward(layout, parameters, x):
 
 cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, const Py_ssize_t[::1] labels,
                         real[:, ::1] g, double[::1] row_losses, int loss, double scale, double ceiling):
-    cdef Py_ssize_t r, n = z.shape[1]
-    cdef real[:, ::1] padded_row = np.zeros((3, padded(n, lanes(&z[0, 0]))), np.asarray(z).dtype)
+    cdef Py_ssize_t r, group, n = z.shape[1], vector = lanes(&z[0, 0])
+    cdef real[:, ::1] padded_row = np.zeros((3, padded(n, vector)), np.asarray(z).dtype)
+    cdef const Layer *layer = &work.plan.layers[0]
+    cdef const Py_ssize_t[::1] order = np.arange(z.shape[0])
+    if n <= vector and z.shape[0] > 1:
+        for group in range(pieces(z.shape[0], vector)):
+            r = group * vector
+            output_rows(&g[r, 0], &row_losses[r], &z[r, 0], n, NULL if y is None else &y[0, 0],
+                        NULL if labels is None else &labels[0], &order[r], NULL, min(vector, z.shape[0] - r), n, loss,
+                        layer.code, layer.slope, scale, ceiling)
+        return
     for r in range(z.shape[0]):
         padded_row[0, :n] = z[r]
         row_losses[r] = output_row(

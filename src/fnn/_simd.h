@@ -59,6 +59,8 @@ FNN_INLINE void fetch_line(const void *next) {
 
 enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP }; /* as in _formulas.py */
 
+enum { FNN_SQUARED_ERROR, FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_POISSON }; /* as in _formulas.py */
+
 /* What becomes of a finished tile of the gradient: stored, added to what is there, or one of the updates of eq. 8. */
 enum { FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM, FNN_FISTA };
 
@@ -103,6 +105,7 @@ typedef struct {
 #define squared_error_row(g, ...) FNN_TYPED(squared_error_row, g)(g, __VA_ARGS__)
 #define matched_row(g, ...) FNN_TYPED(matched_row, g)(g, __VA_ARGS__)
 #define cross_entropy_row(g, ...) FNN_TYPED(cross_entropy_row, g)(g, __VA_ARGS__)
+#define output_rows(g, ...) FNN_TYPED(output_rows, g)(g, __VA_ARGS__)
 #define sum_of_squares(w, n) FNN_TYPED(sum_of_squares, w)(w, n)
 #define limit_values(w, ...) FNN_TYPED(limit_values, w)(w, __VA_ARGS__)
 #define all_finite(w, n) \
@@ -384,6 +387,14 @@ static double FN(squared_error_row)(REAL *g, const REAL *v, const REAL *y, ptrdi
     return sum_f64(loss);
 }
 
+#if REAL_SIZE == 8
+/* Eq. 4, the losses whose slope is v - y, of single outputs: binary cross-entropy, and Poisson, where 0 log 0 is 0. */
+FNN_INLINE VEC matched_loss(VEC z, VEC y, int poisson) {
+    if (poisson) return exp_f64(z) - z * y + y * log_f64(choose_f64(y > splat_f64(0), y, splat_f64(1))) - y;
+    return larger_f64(splat_f64(0), z) - z * y + log1p_f64(exp_f64(-magnitude_f64(z)));
+}
+#endif
+
 /* Eq. 4, the losses whose slope is v - y: binary cross-entropy, v = sigmoid(z), and Poisson, v = exp(z).  g = scale *
    dloss/dz, and the loss. */
 static double FN(matched_row)(REAL *g, const REAL *z, const REAL *v, const REAL *y, ptrdiff_t n, double scale,
@@ -394,14 +405,8 @@ static double FN(matched_row)(REAL *g, const REAL *z, const REAL *v, const REAL 
         VEC target = FN(load_first)(y, n), none = FN(splat)(-1000); /* exp(-1000) is 0 and so is the loss */
         FN(store)(g, FN(choose)(here, (REAL)scale * (FN(load)(v) - target), FN(splat)(0)));
         FN(widen)(y_wide, target, n);
-        for (int h = FN(widen)(z_wide, FN(choose)(here, FN(load)(z), none), n) - 1; h >= 0; h--) {
-            if (poisson) /* 0 log 0 is 0 */
-                loss += exp_f64(z_wide[h]) - y_wide[h] + y_wide[h] *
-                        log_f64(choose_f64(y_wide[h] > splat_f64(0), y_wide[h], splat_f64(1)));
-            else
-                loss += larger_f64(splat_f64(0), z_wide[h]) + log1p_f64(exp_f64(-magnitude_f64(z_wide[h])));
-            loss -= z_wide[h] * y_wide[h];
-        }
+        for (int h = FN(widen)(z_wide, FN(choose)(here, FN(load)(z), none), n) - 1; h >= 0; h--)
+            loss += matched_loss(z_wide[h], y_wide[h], poisson);
     }
     return sum_f64(loss);
 }
@@ -442,6 +447,75 @@ static double FN(softmax_row)(REAL *row, ptrdiff_t n) {
     share = FN(splat)(FN(sum)(total));
     for (j = 0; j < n; j += LANES) FN(store)(row + j, FN(load)(row + j) / share);
     return (double)peak + first_f64(log_f64(splat_f64((double)FN(sum)(total))));
+}
+
+/* Eq. 4 for up to a vector of rows of at most as many outputs, one row a lane: g = scale * dloss/dz, and the losses.
+   z and g have rows `stride` numbers apart; y (N, n) or labels (N,), and the rows' weights unless NULL, are those of
+   `order`.  A row's sums do not depend on what other rows are with it. */
+static void FN(output_rows)(REAL *g, double *losses, const REAL *z, ptrdiff_t stride, const REAL *y,
+                            const ptrdiff_t *labels, const ptrdiff_t *order, const REAL *weights, ptrdiff_t rows,
+                            ptrdiff_t n, int loss, int code, double slope, double scale, double ceiling) {
+    enum { WIDES = LANES / WIDE_LANES };
+    REAL z_lanes[LANES * LANES], y_lanes[LANES * LANES], v_lanes[LANES * LANES], scales[LANES] = {0};
+    double sums[LANES];
+    WIDE z_wide[WIDES], y_wide[WIDES], sum[WIDES], targets[WIDES], total_wide[WIDES];
+    VEC peak = FN(splat)(0), total = FN(splat)(0), target = FN(splat)(0), each;
+    memset(z_lanes, 0, (size_t)n * LANES * sizeof(REAL));
+    memset(y_lanes, 0, (size_t)n * LANES * sizeof(REAL));
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t j = 0; j < n; j++) z_lanes[j * LANES + r] = z[r * stride + j];
+        if (labels) y_lanes[labels[order[r]] * LANES + r] = 1;
+        else for (ptrdiff_t j = 0; j < n; j++) y_lanes[j * LANES + r] = y[order[r] * n + j];
+        scales[r] = (REAL)(scale * (weights ? (double)weights[order[r]] : 1));
+    }
+    each = FN(load)(scales);
+    for (int h = 0; h < WIDES; h++) sum[h] = targets[h] = splat_f64(0);
+    if (loss == FNN_CROSS_ENTROPY) {
+        peak = FN(load)(z_lanes);
+        for (ptrdiff_t j = 1; j < n; j++) peak = FN(larger)(peak, FN(load)(z_lanes + j * LANES));
+        for (ptrdiff_t j = 0; j < n; j++) {
+            VEC e = FN(exp)(FN(load)(z_lanes + j * LANES) - peak);
+            FN(store)(v_lanes + j * LANES, e);
+            total += e;
+            target += FN(load)(y_lanes + j * LANES);
+        }
+    }
+    for (ptrdiff_t j = 0; j < n; j++) {
+        VEC z_j = FN(load)(z_lanes + j * LANES), y_j = FN(load)(y_lanes + j * LANES), v, error;
+        FN(widen)(y_wide, y_j, LANES);
+        if (loss == FNN_SQUARED_ERROR) {
+            v = FN(activated)(z_j, code, (REAL)slope);
+            error = v - y_j;
+            FN(store)(v_lanes + j * LANES, FN(times_factor)((REAL)2 * error * each, v, code, (REAL)slope));
+            for (int h = FN(widen)(z_wide, error, LANES) - 1; h >= 0; h--) sum[h] += z_wide[h] * z_wide[h];
+        } else if (loss == FNN_CROSS_ENTROPY) {
+            v = FN(load)(v_lanes + j * LANES) / total;
+            FN(store)(v_lanes + j * LANES, each * (v * target - y_j));
+            for (int h = FN(widen)(z_wide, z_j, LANES) - 1; h >= 0; h--) {
+                targets[h] += y_wide[h];
+                sum[h] -= z_wide[h] * y_wide[h];
+            }
+        } else {
+            v = FN(activated)(z_j, loss == FNN_POISSON ? FNN_EXP : FNN_SIGMOID, 0);
+            FN(store)(v_lanes + j * LANES, each * (v - y_j));
+            for (int h = FN(widen)(z_wide, z_j, LANES) - 1; h >= 0; h--) {
+                WIDE one = matched_loss(z_wide[h], y_wide[h], loss == FNN_POISSON);
+                sum[h] += loss == FNN_POISSON ? one : smaller_f64(splat_f64(ceiling), one);
+            }
+        }
+    }
+    if (loss == FNN_CROSS_ENTROPY) {
+        FN(widen)(total_wide, total, LANES);
+        for (int h = FN(widen)(z_wide, peak, LANES) - 1; h >= 0; h--)
+            sum[h] += (z_wide[h] + log_f64(total_wide[h])) * targets[h];
+    }
+    for (int h = 0; h < WIDES; h++)
+        store_f64(sums + h * WIDE_LANES,
+                  loss == FNN_BINARY_CROSS_ENTROPY ? sum[h] : smaller_f64(splat_f64(ceiling), sum[h]));
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        losses[r] = weights ? (double)weights[order[r]] * sums[r] : sums[r];
+        for (ptrdiff_t j = 0; j < n; j++) g[r * stride + j] = v_lanes[j * LANES + r];
+    }
 }
 
 /* ---- Mini-batch tiles: `rows` (1 .. FNN_ROWS) by `vecs` (1 or 2) vectors, one sum a register. ---- */
