@@ -27,6 +27,10 @@ SATURATED = Rule(0.02, 0.0, False, 0.1)
 MOMENTUM = Rule(0.01, 0.9, False, np.inf)
 NESTEROV = Rule(0.01, 0.9, True, 0.1)
 ADAM = Rule(0.01, 0.9, False, np.inf, True, 0.99, 0.1)
+FISTA = Rule(0.002, 0.0, False, 0.5, fista=True, fast_brake=True)
+FISTA_FIXED = Rule(0.002, 0.0, False, 0.5, fista=True, fast_brake=True, fixed_nu=True)
+FLOORED = Rule(0.05, 0.0, False, np.inf, floor=0.0625)
+FISTA_FLOORED = FISTA._replace(floor=0.03125)
 INNER = ["identity", "relu", "leaky_relu", "tanh", "sigmoid"]
 
 
@@ -87,7 +91,7 @@ def ceiling(kernels):
 
 
 def saturated_update(kernels):
-    for rule in (PLAIN, SATURATED, MOMENTUM, NESTEROV, ADAM):
+    for rule in (PLAIN, SATURATED, MOMENTUM, NESTEROV, ADAM, FISTA, FISTA_FIXED, FLOORED, FISTA_FLOORED):
         for size in (37, 48):
             agreement.check_saturated_update(kernels, size, "float32", rule._replace(rate=0.3))
 
@@ -112,6 +116,9 @@ def batches(kernels):
         for rule in (PLAIN, SATURATED, MOMENTUM, NESTEROV, ADAM):
             agreement.check_train_epoch(kernels, case, order, rule, 4)
             agreement.check_train_epoch(kernels, case, order, rule, 4, mean=False, threads=3)
+    for rule in (FISTA, FISTA_FIXED, FLOORED):
+        agreement.check_train_epoch(kernels, case, order, rule, 4)
+    agreement.check_train_epoch(kernels, case, order, FLOORED, 1)
     case = make_case((7, 13, 3), 600, hidden="tanh")
     for rule in (SATURATED, NESTEROV):
         for threads in (1, 2):

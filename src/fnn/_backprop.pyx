@@ -1202,8 +1202,8 @@ cdef void _saturated_update(real[::1] parameters, real[::1] state, const real[::
 def saturated_update(parameters, state, gradient, rule):
     """Eq. 8 and 9: the saturated update.  Turns `gradient` (P,) into the new parameters and returns it.
 
-    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), FISTA's moves (P,) and last gradient (P,), or
-    empty.
+    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), FISTA's moves (P,) with the last gradient
+    (P,) for the brake, or empty.
     """
     cdef fnn_rule made
     n = len(parameters)

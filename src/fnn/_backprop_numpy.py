@@ -147,7 +147,7 @@ def limited(stepped: np.ndarray, old: np.ndarray, rule: Rule) -> np.ndarray:
 
 
 def fista_update(parameters: np.ndarray, state: np.ndarray, gradient: np.ndarray, rule: Rule) -> np.ndarray:
-    """Eq. 8 and 9, FISTA: as `saturated_update`; `state` holds the moves so far and, for the brake, the last gradient."""
+    """Eq. 8 and 9, FISTA, as in `saturated_update`."""
     moves, last = np.split(state, [len(parameters)])
     stepped = parameters - rule.rate * gradient
     new = limited(stepped.copy(), parameters, rule)
@@ -167,8 +167,8 @@ def fista_update(parameters: np.ndarray, state: np.ndarray, gradient: np.ndarray
 def saturated_update(parameters: np.ndarray, state: np.ndarray, gradient: np.ndarray, rule: Rule) -> np.ndarray:
     """Eq. 8 and 9: the saturated update.  Turns `gradient` (P,) into the new parameters and returns it.
 
-    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), FISTA's moves (P,) and last gradient (P,), or
-    empty.
+    `state` changes in place: the velocity (P,), Adam's two moments (2 P,), FISTA's moves (P,) with the last gradient
+    (P,) for the brake, or empty.
     """
     if rule.fista:
         return fista_update(parameters, state, gradient, rule)

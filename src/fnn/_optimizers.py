@@ -156,23 +156,23 @@ class Adam:
 class FISTA:
     """Nesterov's momentum with the weights of FISTA (Beck and Teboulle 2009), and a brake for each weight.
 
-    An update takes the step ``z = W - learning_rate * gradient``, adds it to the moves so far, ``m += z - W``, and repeats
-    a part of those, ``W = z + nu * m``, where the next gradient is taken.  With ``t = 1`` and then
+    An update takes the step ``z = W - learning_rate * gradient``, adds it to the moves so far, ``m += z - W``, and
+    repeats a part of those, ``W = z + nu * m``, where the next gradient is taken.  With ``t = 1`` and then
     ``t' = (1 + sqrt(1 + 4 t**2)) / 2`` that part is ``nu = (t - 1) / t'``: none after the first update, then 0.28, 0.43
-    and on to 1.  ``m`` starts at zero, and t at 1, in every call of `fit`.  It is meant for large batches: what one batch
-    moves is repeated for long.
+    and on to 1.  ``m`` starts at zero, and t at 1, in every call of `fit`.  It is meant for large batches: what one
+    batch moves is repeated for long.
 
-    It is the momentum of `FloatNeuralNet` (momentum, momentum_fast_brake, momentum_fixed_nu), whose passes it repeats if
-    a batch is the whole data and reduction is "sum"; the class carries the weights on at the start of a pass, `fit` at the
-    end of an update.
+    It is the momentum of `FloatNeuralNet` (momentum, momentum_fast_brake, momentum_fixed_nu), whose passes it repeats
+    if a batch is the whole data and reduction is "sum"; the class carries the weights on at the start of a pass, `fit`
+    at the end of an update.
 
     Parameters
     ----------
     learning_rate : float, default 0.01
         Step size, > 0 and finite.
     fast_brake : bool, default True
-        Clear ``m`` for a weight whose gradient has changed its sign since the last update.  A weight that the saturation
-        limit or the weight floor has stopped counts as one without a gradient.
+        Clear ``m`` for a weight whose gradient has changed its sign since the last update.  A weight that the
+        saturation limit or the weight floor has stopped counts as one without a gradient.
     fixed_nu : bool, default False
         Repeat all of the moves from the second update on; only the brake, the limit and the floor then end them.
 

@@ -615,7 +615,8 @@ FNN_INLINE VEC FN(root)(VEC x) {
 /* Eq. 9 for one vector: a weight stops at the floor first; one that stands on it is thrown to the other side of zero. */
 FNN_INLINE VEC FN(limited)(VEC stepped, VEC old, const fnn_rule *rule) {
     const VEC limit = FN(splat)((REAL)rule->saturation), floor = FN(splat)((REAL)rule->floor), zero = FN(splat)(0);
-    VEC value = FN(larger)(-limit, FN(smaller)(limit, stepped));
+    VEC value = FN(smaller)(limit, stepped);
+    value = FN(larger)(-limit, value);
     if (rule->floor == 0) return value;
     const INTS inside = (stepped <= limit) & (stepped >= -limit);
     const INTS falls = inside & (old > zero) & (stepped < floor), rises = inside & (old <= zero) & (stepped > -floor);
