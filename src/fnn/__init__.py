@@ -3,15 +3,20 @@
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from fnn._auto_rate import AutoRate, AutoRate2
 from fnn._digits import load_digits
 from fnn._dispatch import available_backends, backend, set_backend, show_config
+from fnn._emphasis import Emphasis
 from fnn._float_neural_net import FloatNeuralNet, Options
 from fnn._formulas import activations, losses
 from fnn._modelfile import ModelFileError
 from fnn._network import Dense, Input, Network, load
-from fnn._optimizers import SGD, Adam
+from fnn._optimizers import FISTA, SGD, Adam
+from fnn._plan import EpochPlan
+from fnn._reclaim import ReclaimDeadNeurons
 from fnn._threads import get_threads, set_threads
 from fnn._train import DivergenceError, History
+from fnn._tweak import TweakGradient
 
 if TYPE_CHECKING:
     from fnn._estimator import MLPClassifier, MLPRegressor
@@ -19,10 +24,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "FISTA",
     "SGD",
     "Adam",
+    "AutoRate",
+    "AutoRate2",
     "Dense",
     "DivergenceError",
+    "Emphasis",
+    "EpochPlan",
     "FloatNeuralNet",
     "History",
     "Input",
@@ -31,6 +41,8 @@ __all__ = [
     "ModelFileError",
     "Network",
     "Options",
+    "ReclaimDeadNeurons",
+    "TweakGradient",
     "__version__",
     "activations",
     "available_backends",

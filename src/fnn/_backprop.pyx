@@ -1729,8 +1729,10 @@ def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick, weights=Non
     epoch.online = work.online and not rule.alpha and not rule.floor
     if rule.alpha:
         epoch.penalise(rule.alpha)
-    total = epoch.run()
-    work.updates, work.penalties = epoch.job.updates, epoch.job.penalties
-    if work.online and not epoch.online:
-        work.refresh_transposed()
+    try:
+        total = epoch.run()
+    finally:  # after Ctrl-C too
+        work.updates, work.penalties = epoch.job.updates, epoch.job.penalties
+        if work.online and not epoch.online:
+            work.refresh_transposed()
     return total + work.penalties

@@ -23,10 +23,10 @@ def row_chunks(n_rows: int, values_per_row: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n_rows))
 
 
-def whole_number(value: Any, argument: str) -> int:
-    """Return `value` as an int if it is a whole number >= 1."""
-    if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{argument}: expected an integer >= 1, got {value!r}")
+def whole_number(value: Any, argument: str, at_least: int = 1) -> int:
+    """Return `value` as an int if it is a whole number, and not less than `at_least`."""
+    if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer) or value < at_least:
+        raise ValueError(f"{argument}: expected an integer >= {at_least}, got {value!r}")
     return int(value)
 
 
@@ -35,6 +35,15 @@ def flag(value: Any, argument: str) -> bool:
     if not isinstance(value, bool | np.bool):
         raise ValueError(f"{argument}: expected True or False, got {value!r}")
     return bool(value)
+
+
+def weight_floor(value: Any, saturation: float) -> float:
+    """Return the floor under the magnitude of every weight, 0 for none."""
+    if value is None:
+        return 0.0
+    if not is_finite_real(value) or not 0 < value <= saturation:
+        raise ValueError(f"weight_floor: expected a finite number > 0 and at most saturation, or None, got {value!r}")
+    return float(value)
 
 
 def saturation_limit(value: Any) -> float:

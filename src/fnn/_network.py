@@ -338,6 +338,7 @@ class Network:
         loss: str | Loss = "squared_error",
         optimizer: str | Optimizer = SGD(0.01),  # noqa: B008 - frozen
         saturation: float | None = None,
+        weight_floor: float | None = None,
         sample_weight: ArrayLike | None = None,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         metric: str | Callable[[np.ndarray, np.ndarray], float] | None = "auto",
@@ -365,9 +366,13 @@ class Network:
             Rows to an update, >= 1; 1 is online training, where every sample updates the weights.  More than N means N.
         loss : str or Loss, default "squared_error"
             Name or member of `fnn.losses`; it must go with the output activation.
-        optimizer : SGD, Adam or str, default SGD(0.01)
+        optimizer : SGD, Adam, FISTA or str, default SGD(0.01)
         saturation : float, optional
             Keep every weight and bias inside ±saturation, after every update.
+        weight_floor : float, optional
+            Keep every weight and bias that moves outside ±weight_floor: it stops there once, and the next time is
+            thrown to the other side of zero.  So no weight dies at zero; it may slow down online training, which then
+            goes through all weights at every row.
         sample_weight : array_like, shape (N,), optional
             How often each row counts, >= 0 and not all 0.  With reduction "mean" a batch's loss is the weighted mean of
             its rows, and a batch of zeros stands still; the history has the mean over the batches, each counting as its
@@ -388,6 +393,8 @@ class Network:
         callbacks : iterable of callable, or one callable, default ()
             Each is called as ``callback(network, history)`` after every epoch; a true return value ends training.  What
             it writes into the parameters, the next epoch starts from.
+            One with a method ``before_epoch(network, plan)`` is also asked before every epoch (`fnn.EpochPlan`):
+            `fnn.AutoRate`, `fnn.AutoRate2`, `fnn.ReclaimDeadNeurons`, `fnn.Emphasis`, `fnn.TweakGradient`.
         progress : bool, default False
             Show one line of progress on stderr.
 
@@ -421,6 +428,7 @@ class Network:
             loss=loss,
             optimizer=optimizer,
             saturation=saturation,
+            weight_floor=weight_floor,
             sample_weight=sample_weight,
             validation=validation,
             metric=metric,

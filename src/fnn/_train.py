@@ -15,7 +15,8 @@ import numpy as np
 from fnn import _backprop_numpy, _checks, _dispatch, _threads
 from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, Loss, find_loss
 from fnn._layout import Layout
-from fnn._optimizers import Optimizer, find_optimizer
+from fnn._optimizers import Optimizer, Rule, find_optimizer
+from fnn._plan import EpochPlan
 from fnn._progress import Progress
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def fit(
     loss: Any,
     optimizer: Any,
     saturation: Any,
+    weight_floor: Any,
     sample_weight: Any,
     validation: Any,
     metric: Any,
@@ -95,7 +97,8 @@ def fit(
     layout, dtype, parameters = network.layout, network.dtype, network.parameters
     n_epochs, batch_size = _checks.whole_number(epochs, "epochs"), _checks.whole_number(batch_size, "batch_size")
     found_loss, found_optimizer = fitting_loss(loss, layout), find_optimizer(optimizer)
-    rule = found_optimizer.rule(_checks.saturation_limit(saturation))
+    limit = _checks.saturation_limit(saturation)
+    rule = found_optimizer.rule(limit)._replace(floor=_checks.weight_floor(weight_floor, limit))
     mean = _checks.is_mean(reduction)
     shuffle, progress = _checks.flag(shuffle, "shuffle"), _checks.flag(progress, "progress")
     rng, n_threads, callbacks = _checks.generator(seed), _threads.thread_count(threads), _callables(callbacks)
@@ -105,6 +108,7 @@ def fit(
     held_out = None if validation is None else _checked_validation(validation, layout, dtype, found_loss)
     _checks.as_finite(parameters[None, :], dtype, "parameters")
 
+    starters = [callback.before_epoch for callback in callbacks if hasattr(callback, "before_epoch")]
     n_rows = len(rows)
     kernels = _dispatch.kernels  # the same to the end, whatever a callback sets
     work = kernels.Workspace(layout, dtype, min(batch_size, n_rows), rule.states, n_threads)
@@ -116,12 +120,21 @@ def fit(
     with Progress(n_epochs, n_rows) if progress else nullcontext() as line:
         tick = None if line is None else line.tick
         for epoch in range(1, n_epochs + 1):
+            planned, weighed = rule, weights
+            if starters:
+                plan = EpochPlan(
+                    epoch, rule.rate, weights, rows, targets, mean, layout, parameters, found_loss, kernels, n_threads
+                )
+                for before_epoch in starters:
+                    before_epoch(network, plan)
+                _take_in(parameters, work, rule)
+                planned, weighed = rule._replace(rate=plan.rate), plan.sample_weight
             if shuffle:
                 order = rng.permutation(n_rows).astype(np.intp, copy=False)
             begin = time.perf_counter()
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # a divergence is an error of its own, below
-                    total = kernels.train_epoch(work, rows, targets, order, found_loss, rule, mean, tick, weights)
+                    total = kernels.train_epoch(work, rows, targets, order, found_loss, planned, mean, tick, weighed)
             except KeyboardInterrupt:
                 if work.is_finite():
                     work.store(parameters)
@@ -150,14 +163,19 @@ def fit(
             if line is not None:
                 line.epoch(history.facts())
             wishes = [callback(network, history) for callback in callbacks]
-            if callbacks:  # one of them may have moved the parameters
-                if not np.isfinite(parameters).all():
-                    work.store(parameters)
-                    raise ValueError("callbacks: expected the parameters to stay finite, got NaN or infinity in them")
-                work.load(parameters, rule.saturation)
+            if callbacks:
+                _take_in(parameters, work, rule)
             if any(np.any(wish) for wish in wishes):
                 break
     return history
+
+
+def _take_in(parameters: np.ndarray, work: Any, rule: Rule) -> None:
+    """Train on with what callbacks may have made of the parameters."""
+    if not np.isfinite(parameters).all():
+        work.store(parameters)
+        raise ValueError("callbacks: expected the parameters to stay finite, got NaN or infinity in them")
+    work.load(parameters, rule.saturation)
 
 
 def fitting_loss(loss: Any, layout: Layout) -> Loss:
