@@ -425,7 +425,26 @@ def test_a_weight_of_two_is_the_row_twice(backend, labels):
     np.testing.assert_allclose(slope, others, rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["momentum", "penalised adam"])
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_an_interrupted_epoch_counts_its_updates(backend, batch_size):
+    """What adapts to the number of updates goes on from there."""
+    case = make_case((20, 37, 3), 40)
+    work = _dispatch.kernels.Workspace(case.layout, np.dtype("float32"), batch_size, 2, 1)
+    work.load(case.parameters, np.inf)
+    ticks = []
+
+    def interrupt(rows_done):
+        ticks.append(rows_done)
+        raise KeyboardInterrupt
+
+    order = np.zeros(200_000, np.intp)
+    with pytest.raises(KeyboardInterrupt):
+        _dispatch.kernels.train_epoch(work, case.x, case.y, order, case.loss, RULES["adam"], True, interrupt)
+    assert work.updates > 0
+    assert abs(work.updates * batch_size - ticks[0]) <= batch_size
+
+
+@pytest.mark.parametrize("name", ["momentum", "penalised adam", "fista"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_optimizers_state_may_be_carried_over(backend, name, dtype):
     """Parameters, state and the number of updates are all that a run leaves behind."""

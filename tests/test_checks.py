@@ -202,7 +202,10 @@ def test_bad_y_is_refused_everywhere(case):
             "loss: cross_entropy goes with output activation softmax; this network's is identity, which goes with "
             "squared_error",
         ),
-        ({"optimizer": "adamw"}, "optimizer: expected fnn.SGD(...), fnn.Adam(...) or one of sgd, adam, got 'adamw'"),
+        (
+            {"optimizer": "adamw"},
+            "optimizer: expected fnn.SGD(...), fnn.Adam(...), fnn.FISTA(...) or one of sgd, adam, fista, got 'adamw'",
+        ),
         ({"saturation": 0}, "saturation: expected None or a finite number > 0, got 0"),
         ({"saturation": -1.0}, "saturation: expected None or a finite number > 0, got -1.0"),
         ({"saturation": INF}, "saturation: expected None or a finite number > 0, got inf"),

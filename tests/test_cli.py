@@ -247,6 +247,7 @@ def test_help_fits_on_a_terminal(capsys, command):
         ("train --loss mse", "error: argument --loss: invalid choice: 'mse'"),
         ("train --optimizer adagrad", "error: argument --optimizer: invalid choice: 'adagrad'"),
         ("train --optimizer adam --momentum 0.9", "error: --momentum: expected none with --optimizer adam, got 0.9"),
+        ("train --optimizer fista --momentum 0.9", "error: --momentum: expected none with --optimizer fista, got 0.9"),
         ("train --learning-rate 0", "error: learning_rate: expected a finite number > 0, got 0.0"),
         ("train --momentum 1", "error: momentum: expected a number in [0, 1), got 1.0"),
         ("train --saturation wide", "error: --saturation: expected a number or none, got 'wide'"),

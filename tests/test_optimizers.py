@@ -30,9 +30,8 @@ def test_values_out_of_range_are_refused(arguments, message):
 def test_a_name_stands_for_the_defaults():
     assert find_optimizer("sgd") == fnn.SGD(learning_rate=0.01, momentum=0, nesterov=False)
     assert find_optimizer("adam") == fnn.Adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
-    with pytest.raises(
-        ValueError, match=r"^optimizer: expected fnn.SGD\(...\), fnn.Adam\(...\) or one of sgd, adam, got 'adagrad'$"
-    ):
+    assert find_optimizer("fista") == fnn.FISTA(learning_rate=0.01, fast_brake=True, fixed_nu=False)
+    with pytest.raises(ValueError, match=r"^optimizer: expected .* or one of sgd, adam, fista, got 'adagrad'$"):
         find_optimizer("adagrad")
     with pytest.raises(ValueError, match=r"^optimizer: expected .* got None$"):
         find_optimizer(None)
@@ -40,7 +39,7 @@ def test_a_name_stands_for_the_defaults():
 
 def test_numpy_numbers_will_do():
     assert fnn.SGD(np.float32(0.5), np.float64(0.25)).rule(1.0)[:4] == (0.5, 0.25, False, 1.0)
-    assert fnn.Adam(np.float32(0.5), np.float64(0.25)).rule(1.0) == (0.5, 0.25, False, 1.0, True, 0.999, 1e-8)
+    assert fnn.Adam(np.float32(0.5), np.float64(0.25)).rule(1.0)[:7] == (0.5, 0.25, False, 1.0, True, 0.999, 1e-8)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +117,44 @@ def test_the_steps_of_a_linear_neuron_follow_the_equations(backend, optimizer, l
                     step = optimizer.momentum * v[i] - optimizer.learning_rate * gradient[i]
                 p[i] = clip(p[i] + step)
     np.testing.assert_allclose(net.parameters, p, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("fixed_nu", [False, True])
+def test_fista_repeats_more_and_more(fixed_nu):
+    """The first parts by hand, the last one as the t's grow: about 1 - 3 / update."""
+    rule = fnn.FISTA(fixed_nu=fixed_nu).rule(1.0)
+    parts = [rule.at(update).momentum for update in (1, 2, 3, 4, 2)]
+    if fixed_nu:
+        assert parts == [0, 1, 1, 1, 1]
+    else:
+        assert parts == pytest.approx([0, 0.2817535, 0.4340428, 0.5310634, 0.2817535], rel=1e-6)
+        assert rule.at(3000).momentum == pytest.approx(1 - 3 / 3000, abs=1e-5)
+    assert (rule.states, rule._replace(fast_brake=False).states) == (2, 1)
+
+
+@pytest.mark.parametrize(("fast_brake", "states"), [(True, 2), (False, 1)])
+def test_fista_s_steps_on_a_linear_neuron(backend, fast_brake, states):
+    """By hand, in batches of two, through three epochs."""
+    rows = [(0.5, 1.0), (-1.5, 0.25), (2.0, -0.5), (1.0, 1.0)]
+    net = fnn.Network([1, 1], dtype="float64", init="zeros")
+    net.parameters = [0.4, -0.2]
+    net.fit(
+        [[u] for u, _ in rows],
+        [y for _, y in rows],
+        epochs=3,
+        batch_size=2,
+        optimizer=fnn.FISTA(0.1, fast_brake=fast_brake),
+        shuffle=False,
+    )
+    want, moves, last, t, brakes = np.array([0.4, -0.2]), np.zeros(2), np.zeros(2), 1.0, 0
+    for start in [0, 2] * 3:
+        batch = rows[start : start + 2]
+        g = np.mean([2 * (want @ [u, 1] - y) * np.array([u, 1]) for u, y in batch], axis=0)
+        moves = moves - 0.1 * g
+        if fast_brake:
+            brakes += (last * g < 0).sum()
+            moves[last * g < 0] = 0
+        following = (1 + np.sqrt(1 + 4 * t**2)) / 2
+        want, last, t = want - 0.1 * g + (t - 1) / following * moves, g, following
+    assert net.parameters == pytest.approx(want, rel=1e-9)
+    assert bool(brakes) == fast_brake

@@ -210,10 +210,11 @@ def _limit(options: argparse.Namespace) -> float | None:
 
 def _steps(options: argparse.Namespace, loss: Loss) -> Optimizer:
     """Return the optimiser: what was asked for, else what suits the loss and the batch size."""
-    if options.optimizer == "adam":
+    if options.optimizer != "sgd":
         if options.momentum is not None:
-            raise ValueError(f"--momentum: expected none with --optimizer adam, got {options.momentum}")
-        return fnn.Adam() if options.learning_rate is None else fnn.Adam(options.learning_rate)
+            raise ValueError(f"--momentum: expected none with --optimizer {options.optimizer}, got {options.momentum}")
+        chosen = OPTIMIZERS[options.optimizer]
+        return chosen() if options.learning_rate is None else chosen(options.learning_rate)
     online = options.batch_size == 1
     usual = ONLINE_RATES[loss.name] if online else RATES[loss.name]
     return fnn.SGD(
