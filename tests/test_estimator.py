@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from sklearn import neural_network as theirs
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_diabetes, load_wine, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
@@ -53,6 +54,7 @@ def regressor(**parameters):
 def test_import_leaves_scikit_learn_alone():
     code = """
 import sys, fnn
+assert "MLPClassifier" in dir(fnn)
 assert not {"sklearn", "scipy", "joblib", "pandas"} & set(sys.modules)
 assert fnn.MLPClassifier is fnn.MLPClassifier
 assert "sklearn" in sys.modules
@@ -541,6 +543,58 @@ def test_callbacks_see_each_epoch_and_may_end_training():
     assert [number for number, _ in seen] == [1, 2, 3, 4]
     np.testing.assert_array_equal(seen[-1][1], model.coefs_[0])
     assert not np.array_equal(seen[0][1], seen[1][1])
+
+
+class Recorder:
+    """A callback of scikit-learn's kind."""
+
+    def __init__(self, last=None):
+        self.last, self.calls, self.models = last, [], []
+
+    def setup(self, estimator, context):
+        self.calls.append("setup")
+
+    def teardown(self, estimator, context):
+        self.calls.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context, *, X=None, y=None):
+        self.calls.append(f"begin {context.task_name} {context.task_id}")
+        assert len(X) == len(y)
+
+    def on_fit_task_end(self, estimator, context, *, y=None, metadata=None, fitted_estimator=None):
+        self.calls.append(f"end {context.task_name} {context.task_id}")
+        self.models.append(fitted_estimator)
+        assert metadata is None
+        return context.task_id == self.last
+
+
+def test_callbacks_of_scikit_learn():
+    x, y = wine()
+    names = np.array(["a", "b", "c"])[y]
+    recorder, seen = Recorder(last=2), []
+    model = (
+        classifier(callbacks=lambda model: seen.append(model.predict_proba(x))).set_callbacks(recorder).fit(x, names)
+    )
+    epochs = [f"{what} epoch {number}" for number in range(3) for what in ("begin", "end")]
+    assert recorder.calls == ["setup", "begin fit 0", *epochs, "end fit 0", "teardown"]
+    assert model.n_iter_ == 3
+    for fitted, expected in zip(recorder.models, [*seen, seen[-1]], strict=True):  # kept while training went on
+        np.testing.assert_array_equal(fitted.predict_proba(x), expected)
+    assert recorder.models[-1].predict(x)[0] in names
+    plain = classifier(max_iter=3).fit(x, names)
+    np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
+    other = Recorder()
+    regressor(solver="lbfgs").set_callbacks(other).fit(*diabetes())
+    assert other.calls == ["setup", "begin fit 0", "end fit 0", "teardown"]
+
+
+def test_scoring_monitor():
+    x, y = diabetes()
+    monitor = ScoringMonitor(scoring="r2")
+    model = regressor().set_callbacks(monitor).fit(x, y)
+    log = monitor.get_logs().data_as_pandas
+    last = log[log["task_name"] == "epoch"].iloc[-1]
+    assert last["r2"] == pytest.approx(model.score(x, y))
 
 
 def test_progress_shows_a_line(capsys):

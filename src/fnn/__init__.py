@@ -60,6 +60,11 @@ if find_spec("sklearn") is None:  # so that `from fnn import *` needs NumPy only
     __all__ = [name for name in __all__ if not name.startswith("MLP")]
 
 
+def __dir__() -> list[str]:
+    """Name the estimators too, before they are imported."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Import the estimators, and scikit-learn with them, when they are first asked for."""
     if name not in ("MLPClassifier", "MLPRegressor"):

@@ -12,11 +12,13 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, is_classifier
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fnn import _checks, _dispatch
+from fnn._estimator_callbacks import FitTask
 from fnn._estimator_solvers import HeldOut, Problem, fit_lbfgs, fit_stochastic, split_off, thread_count
 from fnn._formulas import ACTIVATIONS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, Activation, Loss, losses
 from fnn._layout import Layout
@@ -43,7 +45,7 @@ def reported_loss(output_activation: str, dtype: np.dtype) -> Loss:
     return loss
 
 
-class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """What both estimators share.  Parameters and attributes are described there.
 
     The weights of a fitted estimator lie in one flat vector, `_parameters`, as `_layout` says; coefs_ and intercepts_
@@ -245,9 +247,12 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             thread_count(self.n_threads),
         )
         if self.solver == "lbfgs":
+            task = FitTask(self, 0, X, labels, sample_weight)
             fit_lbfgs(self, problem)
         else:
-            self._fit_in_epochs(problem, y, random_state, first_pass, epochs, held_out)
+            task = FitTask(self, self.max_iter if epochs is None else epochs, X, labels, sample_weight)
+            self._fit_in_epochs(problem, y, random_state, first_pass, epochs, held_out, task)
+        task.end()
         if not np.isfinite(self._parameters).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -263,6 +268,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         first_pass: bool,
         epochs: int | None,
         held_out: tuple[Any, Any, Any] | None,
+        task: FitTask,
     ) -> None:
         if self.early_stopping and epochs is not None:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -280,7 +286,7 @@ class BaseMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             self.best_validation_score_ = -np.inf
         if not self.early_stopping and self.best_loss_ is None:
             self.best_loss_ = np.inf
-        fit_stochastic(self, problem, rows, apart, random_state, first_pass, epochs)
+        fit_stochastic(self, problem, rows, apart, random_state, first_pass, epochs, task)
 
     def _initialize(self, sizes: tuple[int, ...], dtype: np.dtype, random_state: Any) -> None:
         """Start a new network: Glorot's uniform weights, then biases, layer by layer, as scikit-learn draws them."""

@@ -28,6 +28,7 @@ from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 
 from fnn import _dispatch, _threads
+from fnn._estimator_callbacks import FitTask
 from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, SQUARED_ERROR, Loss
 from fnn._layout import Layout
 from fnn._optimizers import Rule
@@ -196,6 +197,7 @@ def fit_stochastic(
     random_state: Any,
     first_pass: bool,
     epochs: int | None,
+    task: FitTask,
 ) -> None:
     """Train on the `rows` of the problem: until it stops by itself, or `epochs` times in partial_fit.
 
@@ -220,6 +222,7 @@ def fit_stochastic(
         with Progress(last_epoch, len(order)) if estimator.progress else nullcontext() as line:
             tick = None if line is None else line.tick
             for _ in range(last_epoch):
+                task.begin_epoch()
                 if estimator.shuffle:
                     random_state.shuffle(order)
                 rule = solver.rule(factor, estimator.alpha, estimator.saturation)
@@ -233,7 +236,7 @@ def fit_stochastic(
                 estimator.loss_curve_.append(estimator.loss_)
                 if estimator.verbose:
                     print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
-                if held_out is not None or callbacks:
+                if held_out is not None or callbacks or task.is_watched:
                     work.store(parameters)
                 if held_out is not None:
                     _evaluate(estimator, problem, held_out)
@@ -244,16 +247,12 @@ def fit_stochastic(
                 solver.epoch_ends(estimator.t_)
                 if line is not None:
                     line.epoch(f"loss {estimator.loss_:.4g}")
+                wishes = [task.end(), *(callback(estimator) for callback in callbacks)]
                 if estimator._no_improvement_count > estimator.n_iter_no_change:
-                    what = "Validation score" if early_stopping else "Training loss"
-                    message = (
-                        f"{what} did not improve more than tol={estimator.tol:f} for "
-                        f"{estimator.n_iter_no_change} consecutive epochs."
-                    )
-                    if solver.stops(message, estimator.verbose):
+                    if solver.stops(_without_progress(estimator), estimator.verbose):
                         break
                     estimator._no_improvement_count = 0
-                if any(callback(estimator) for callback in callbacks) or time.monotonic() >= deadline:
+                if any(wishes) or time.monotonic() >= deadline:
                     break
                 if not early_stopping and not math.isfinite(total) and not work.is_finite():
                     break  # no update makes such parameters finite again, and the fit ends with an error
@@ -342,6 +341,13 @@ def _improves(estimator: Any) -> bool:
             estimator.best_loss_ = loss
     estimator._no_improvement_count = estimator._no_improvement_count + 1 if stalls else 0
     return bool(improves)
+
+
+def _without_progress(estimator: Any) -> str:
+    what = "Validation score" if estimator.early_stopping else "Training loss"
+    return (
+        f"{what} did not improve more than tol={estimator.tol:f} for {estimator.n_iter_no_change} consecutive epochs."
+    )
 
 
 def _evaluate(estimator: Any, problem: Problem, held_out: HeldOut) -> None:
