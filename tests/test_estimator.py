@@ -581,6 +581,14 @@ def test_callbacks_of_scikit_learn():
     for fitted, expected in zip(recorder.models, [*seen, seen[-1]], strict=True):  # kept while training went on
         np.testing.assert_array_equal(fitted.predict_proba(x), expected)
     assert recorder.models[-1].predict(x)[0] in names
+    interrupted = Recorder()
+
+    def interrupt(model):
+        raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        classifier(callbacks=interrupt).set_callbacks(interrupted).fit(x, names)
+    assert interrupted.calls == ["setup", "begin fit 0", "begin epoch 0", "end epoch 0", "end fit 0", "teardown"]
     plain = classifier(max_iter=3).fit(x, names)
     np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
     other = Recorder()
@@ -626,6 +634,51 @@ def test_early_stopping_may_be_switched_on_in_a_warm_start():
     assert len(model.validation_scores_) == model.n_iter_
     model.set_params(early_stopping=False).fit(x, y)
     assert model.best_loss_ <= model.loss_curve_[-1]
+
+
+@pytest.mark.parametrize("call", ["fit", "partial_fit"])
+def test_another_solver_may_go_on_after_lbfgs(call):
+    """scikit-learn then misses loss_curve_."""
+    x, y = wine()
+    model = classifier(solver="lbfgs", warm_start=True).fit(x, y).set_params(solver="sgd")
+    getattr(model, call)(x, y)
+    assert len(model.loss_curve_) == model.n_iter_
+
+
+LABELS = {
+    "strings": np.array(["no", "yes", "perhaps"]),
+    "objects": np.array(["no", "yes", "perhaps"], dtype=object),
+    "booleans": np.array([False, True, True]),
+    "floats": np.array([-1.0, 2.0, 7.0]),
+    "unsigned": np.array([3, 200, 255], dtype=np.uint8),
+    "one class": np.array([4, 4, 4]),
+}
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_labels_of_every_type(labels):
+    x, y = wine()
+    models = [package.MLPClassifier(max_iter=5, random_state=0).fit(x, labels[y]) for package in (fnn, theirs)]
+    for model in models:
+        model.partial_fit(x, labels[y])
+    ours, expected = (model.predict(x) for model in models)
+    assert ours.dtype == expected.dtype
+    np.testing.assert_array_equal(ours, expected)
+    np.testing.assert_allclose(models[0].loss_curve_, models[1].loss_curve_, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "others", [np.array(["no", "maybe"]), np.array([0, 1]), np.array([0.5, 1.5]), np.array([None, 1])]
+)
+def test_unknown_labels_are_refused_as_theirs(others):
+    x, y = wine()
+    messages = []
+    for package in (fnn, theirs):
+        model = package.MLPClassifier(max_iter=2, random_state=0).fit(x, LABELS["strings"][y])
+        with pytest.raises((TypeError, ValueError)) as error:
+            model.partial_fit(x[:2], others)
+        messages.append((error.type, str(error.value)))
+    assert messages[0] == messages[1]
 
 
 def test_several_labels_a_row():

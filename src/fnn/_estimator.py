@@ -263,6 +263,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         check_is_fitted(self)
         outputs = self._outputs(X)
+        if self._label_binarizer.y_type_ == "multiclass":
+            return self.classes_[outputs.argmax(axis=1)]
+        if self._label_binarizer.y_type_ == "binary" and len(self.classes_) == 2:
+            return self.classes_[(outputs[:, 0] > 0.5).astype(np.intp)]
         return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -300,8 +304,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
-            return self._binarized(y)
-        if self.warm_start and set(classes := unique_labels(y)) != set(self.classes_):
+        elif self.warm_start and set(classes := unique_labels(y)) != set(self.classes_):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
                 f"got {self.classes_}, `y` has {classes}"
@@ -309,16 +312,30 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._known_targets(y)
 
     def _known_targets(self, y: np.ndarray) -> np.ndarray:
+        positions = self._positions(y)
+        if positions is not None:
+            return positions if self._label_binarizer.y_type_ == "multiclass" else positions[:, None] > 0
         classes = unique_labels(y)
         if len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
             raise ValueError(
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
             )
-        return self._binarized(y)
-
-    def _binarized(self, y: np.ndarray) -> np.ndarray:
         targets: np.ndarray = self._label_binarizer.transform(y).astype(bool)
         return targets
+
+    def _positions(self, y: np.ndarray) -> np.ndarray | None:
+        """Return where in `classes_` every label stands; None if one does not, or if rows have several."""
+        if y.ndim != 1 or self._label_binarizer.y_type_ not in ("binary", "multiclass"):
+            return None
+        try:
+            positions = np.searchsorted(self.classes_, y)
+        except TypeError:  # labels that have no order
+            return None
+        positions = np.minimum(positions, len(self.classes_) - 1)
+        return positions if np.all(self.classes_[positions] == y) else None
+
+    def _count_outputs(self, targets: np.ndarray) -> int:
+        return len(self.classes_) if targets.ndim == 1 else targets.shape[1]
 
     def _row_weights(self, y: np.ndarray, sample_weight: np.ndarray | None, incremental: bool) -> np.ndarray | None:
         if self.class_weight is None:

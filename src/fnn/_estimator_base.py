@@ -191,11 +191,18 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @abstractmethod
     def _targets(self, y: np.ndarray, incremental: bool) -> np.ndarray:
-        """Return y as what the outputs should be, (N,) or (N, O), and learn the classes where they are new."""
+        """Return y as what the outputs should be, (N,) or (N, O), and learn the classes where they are new.
+
+        Of several classes it is the number of each row's, (N,) of intp.
+        """
 
     @abstractmethod
     def _known_targets(self, y: np.ndarray) -> np.ndarray:
         """Return y as `_targets` does, refusing what the network has no output for."""
+
+    def _count_outputs(self, targets: np.ndarray) -> int:
+        """Return how many outputs the network needs for targets as `_targets` returns them."""
+        return 1 if targets.ndim == 1 else targets.shape[1]
 
     @abstractmethod
     def _output_activation(self) -> str:
@@ -225,8 +232,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         sample_weight = self._row_weights(labels, sample_weight, incremental)
-        y = y.reshape(len(y), -1)
-        self.n_outputs_ = y.shape[1]
+        self.n_outputs_ = self._count_outputs(y)
         random_state = check_random_state(self.random_state)
         if first_pass:
             self._initialize((X.shape[1], *hidden, self.n_outputs_), self._training_dtype(X), random_state)
@@ -252,7 +258,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         else:
             task = FitTask(self, self.max_iter if epochs is None else epochs, X, labels, sample_weight)
             self._fit_in_epochs(problem, y, random_state, first_pass, epochs, held_out, task)
-        task.end()
+        task.close()
         if not np.isfinite(self._parameters).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -280,6 +286,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             rows, out = split_off(self, len(rows), y if stratified else None, random_state)
             weights = None if problem.weights is None else problem.weights[out]
             apart = HeldOut(problem.x[out], problem.y[out], weights)
+        if not hasattr(self, "loss_curve_"):  # the fit before was one of lbfgs
+            self._start_history()
         if apart is not None and getattr(self, "validation_scores_", None) is None:
             self.validation_scores_ = []  # also where a warm start adds validation to a fit that had none
         if self.early_stopping and self.best_validation_score_ is None:
@@ -303,12 +311,15 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             biases[:] = random_state.uniform(-bound, bound, biases.shape)
         self._install(layout, parameters)
         if self.solver in STOCHASTIC_SOLVERS:
-            self.loss_curve_ = []
-            self.validation_loss_curve_ = []
-            self._no_improvement_count = 0
-            self.validation_scores_ = [] if self.early_stopping else None
-            self.best_validation_score_ = -np.inf if self.early_stopping else None
-            self.best_loss_ = None if self.early_stopping else np.inf
+            self._start_history()
+
+    def _start_history(self) -> None:
+        self.loss_curve_ = []
+        self.validation_loss_curve_ = []
+        self._no_improvement_count = 0
+        self.validation_scores_ = [] if self.early_stopping else None
+        self.best_validation_score_ = -np.inf if self.early_stopping else None
+        self.best_loss_ = None if self.early_stopping else np.inf
 
     def _training_dtype(self, X: Any) -> np.dtype:
         dtype: np.dtype = X.dtype if self.dtype == "auto" else np.dtype(self.dtype)
@@ -336,9 +347,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _held_out(self, X: Any, y: Any, sample_weight: Any) -> HeldOut:
         """Return rows to validate on, as the kernels take them."""
         X, y = self._validated(X, y, reset=False)
-        targets = self._known_targets(y).reshape(len(y), -1)
-        if targets.shape[1] != self.n_outputs_:
-            raise ValueError(f"y_val: expected {self.n_outputs_} columns, as many as y has, got {targets.shape[1]}")
+        targets = self._known_targets(y)
+        if self._count_outputs(targets) != self.n_outputs_:
+            raise ValueError(
+                f"y_val: expected {self.n_outputs_} columns, as many as y has, got {self._count_outputs(targets)}"
+            )
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         return HeldOut(*self._as_kernels_take(X, targets, sample_weight))
@@ -348,7 +361,10 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         dtype = self._parameters.dtype
         x = np.require(X.toarray() if issparse(X) else X, dtype, ["C", "A"])
-        targets = y.argmax(axis=1) if self.out_activation_ == "softmax" else np.require(y, dtype, ["C", "A"])
+        if self.out_activation_ == "softmax":
+            targets = y if y.ndim == 1 else y.argmax(axis=1)
+        else:
+            targets = np.require(y.reshape(len(y), -1), dtype, ["C", "A"])
         return x, targets, None if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
 
     def _layout_of(self, sizes: tuple[int, ...]) -> Layout:
@@ -386,11 +402,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         With `depth` they are those of the layer of this number, the first being 1.
         """
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        whole, parameters = self._network()
-        layout = Layout(whole.sizes[: depth and depth + 1], whole.activations[:depth])
-        parameters = parameters[: layout.n_parameters]
+        layout, parameters = self._network()
+        if depth is not None:
+            layout = Layout(layout.sizes[: depth + 1], layout.activations[:depth])
+            parameters = parameters[: layout.n_parameters]
         dtype = _float_type(X, parameters)
-        parameters, threads = parameters.astype(dtype, copy=False), thread_count(self.n_threads)
+        parameters = parameters.astype(dtype, copy=False)
+        threads = 1 if X.shape[0] == 1 else thread_count(self.n_threads)  # which takes longer than one row
         outputs = np.empty((X.shape[0], layout.sizes[-1]), dtype)
         rows_of = X.tocsr() if issparse(X) else X
         with np.errstate(over="ignore", invalid="ignore"):

@@ -43,12 +43,17 @@ class FitTask:
             self._begin()
 
     def end(self) -> bool:
-        """Call what the epoch, or else the fit, ends with; whether training is to stop."""
+        """Call what the epoch, or else the fit, ends with, and return whether training is to stop."""
         return self.is_watched and bool(
             self._contexts.pop().call_on_fit_task_end(
                 estimator=self._estimator, **self._data, reconstruction_attributes=self._weights
             )
         )
+
+    def close(self) -> None:
+        """End the fit, and before it an epoch that was interrupted."""
+        while self.is_watched:
+            self.end()
 
     def _begin(self) -> None:
         self._contexts[-1].call_on_fit_task_begin(

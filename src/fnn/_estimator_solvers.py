@@ -22,7 +22,6 @@ from joblib.parallel import get_active_backend
 from scipy.optimize import minimize
 from scipy.special import xlogy
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
@@ -33,6 +32,7 @@ from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, SQUARED_ERROR, Lo
 from fnn._layout import Layout
 from fnn._optimizers import Rule
 from fnn._progress import Progress
+from fnn._train import r2
 
 SMALLEST_ADAPTIVE_RATE = 1e-6
 ADAPTIVE_DIVISOR = 5.0
@@ -368,7 +368,7 @@ def _score(outputs: np.ndarray, held_out: HeldOut, loss: Loss) -> float:
         return float(np.average(((outputs > 0.5) == (y > 0.5)).all(axis=1), weights=weights))
     if not np.isfinite(outputs).all():
         return math.nan
-    return float(r2_score(y, outputs, sample_weight=weights))
+    return r2(y, outputs, weights)
 
 
 def _row_losses(outputs: np.ndarray, y: np.ndarray, loss: Loss) -> np.ndarray:

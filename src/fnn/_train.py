@@ -235,11 +235,12 @@ def accuracy(y: np.ndarray, outputs: np.ndarray, each_output: bool, middle: floa
     return float(np.mean(outputs.argmax(axis=1) == y.argmax(axis=1)))
 
 
-def r2(y: np.ndarray, outputs: np.ndarray) -> float:
+def r2(y: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the coefficient of determination, averaged over the outputs; 1 or 0 for a constant target, met or not."""
     y64 = y.astype(np.float64)
-    residual = np.square(y64 - outputs).sum(axis=0)
-    spread = np.square(y64 - y64.mean(axis=0)).sum(axis=0)
+    counts = 1.0 if weights is None else weights[:, None].astype(np.float64)
+    residual = (counts * np.square(y64 - outputs)).sum(axis=0)
+    spread = (counts * np.square(y64 - np.average(y64, axis=0, weights=weights))).sum(axis=0)
     varied = spread > 0
     ratio = np.where(residual > 0, 1.0, 0.0)
     ratio[varied] = residual[varied] / spread[varied]
