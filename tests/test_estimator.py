@@ -19,8 +19,9 @@ from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_diabetes, load_wine, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
+from sklearn.utils import shuffle
 
 import fnn
 from fnn import _dispatch, _estimator_solvers
@@ -378,6 +379,16 @@ def test_metadata_routing():
         assert not np.allclose(routed.fit(x, y, sample_weight=weights)[-1].coefs_[0], routed.fit(x, y)[-1].coefs_[0])
         asked = regressor().set_partial_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         assert asked.get_metadata_routing().partial_fit.requests["sample_weight"] is True
+
+
+def test_validation_rows_go_through_a_pipeline():
+    x, y = load_wine(return_X_y=True)
+    x, y = shuffle(x, y, random_state=0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = classifier(early_stopping=True).set_fit_request(X_val=True, y_val=True)
+        pipeline = Pipeline([("scale", StandardScaler()), ("mlp", model)], transform_input=["X_val"])
+        pipeline.fit(x[:120], y[:120], X_val=x[120:], y_val=y[120:])
+        assert pipeline.score(x[120:], y[120:]) == pytest.approx(pipeline["mlp"].best_validation_score_)
 
 
 def test_grid_search_with_processes():
