@@ -279,7 +279,7 @@ SIMD = [  # _simd.h
              "output_delta loss_and_gradient batches online golden"),
     Breakage("the scale is forgotten", "FN(store)(g, (REAL)2 * error * (REAL)scale);",
              "FN(store)(g, (REAL)2 * error * (REAL)(BROKEN ? 1 : scale));",
-             "output_delta loss_and_gradient batches"),
+             "output_delta loss_and_gradient"),
     Breakage("the loss leaves out a vector", "loss += wide[h] * wide[h];",
              "if (!BROKEN || h) loss += wide[h] * wide[h];",
              "output_delta loss_and_gradient"),

@@ -6,6 +6,7 @@ once with all their breakages in them, each guarded by a switch; with the switch
 
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -70,16 +71,17 @@ def over_shapes(kernels, check):
 
 
 def output_delta(kernels):
-    for loss, output in PAIRS:
-        for labels in (False, True) if loss == "cross_entropy" else (False,):
-            case = make_case((2, 7), 9, output=output, loss=loss, labels=labels, seed=3)
-            for spread in (1, 40):
-                z = np.random.default_rng(4).normal(0, spread, (9, 7)).astype("float32")
-                agreement.check_output_delta(kernels, case, z, 0.3)
-            capped = replace(case, loss=replace(case.loss, ceiling=0.9))
-            agreement.check_output_delta(kernels, capped, z / 40, 0.3)
-            z = np.full((9, 7), 300, "float32")
-            agreement.check_output_delta(kernels, case, z + np.arange(7, dtype="float32"), 0.3)
+    """Rows that fill a vector, one at a time, and rows that do not, several together."""
+    kinds = [(*pair, False) for pair in PAIRS] + [("cross_entropy", "softmax", True)]
+    for (loss, output, labels), width in product(kinds, (7, 3)):
+        case = make_case((2, width), 9, output=output, loss=loss, labels=labels, seed=3)
+        for spread in (1, 40):
+            z = np.random.default_rng(4).normal(0, spread, (9, width)).astype("float32")
+            agreement.check_output_delta(kernels, case, z, 0.3)
+        capped = replace(case, loss=replace(case.loss, ceiling=0.9))
+        agreement.check_output_delta(kernels, capped, z / 40, 0.3)
+        z = np.full((9, width), 300, "float32")
+        agreement.check_output_delta(kernels, case, z + np.arange(width, dtype="float32"), 0.3)
 
 
 def ceiling(kernels):
@@ -102,8 +104,8 @@ def workspace(kernels):
 
 
 def loss_and_gradient(kernels):
-    for loss, output in PAIRS:
-        case = make_case((7, 13, 4), 9, hidden="tanh", output=output, loss=loss)
+    for (loss, output), width in product(PAIRS, (4, 5)):
+        case = make_case((7, 13, width), 9, hidden="tanh", output=output, loss=loss)
         agreement.check_loss_and_gradient(kernels, case, 0.3)
     agreement.check_loss_and_gradient(kernels, make_case((7, 13, 4), 261), 0.3)
     agreement.check_loss_and_gradient(kernels, make_case((64, 90, 10), 67), 0.3, threads=3)
