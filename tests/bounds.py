@@ -251,7 +251,7 @@ def limited(flat: Bounded, step: Bounded, rule: Rule, p: Precision) -> tuple[np.
         np.clip(end, -rule.saturation, rule.saturation) for end in (moved - error, moved, moved + error)
     )
     left = np.maximum(high - value, value - low)
-    doubt = np.abs(np.abs(moved) - rule.saturation) <= error
+    doubt = (np.abs(np.abs(moved) - rule.saturation) <= error) & (error > 0)
     if rule.floor:
         f, inside = rule.floor, np.abs(moved) <= rule.saturation
         falls, rises = inside & (w > 0) & (moved < f), inside & (w <= 0) & (moved > -f)

@@ -31,15 +31,18 @@ RULES = {
         0.01, 0.9, False, np.inf, True, 0.99, 0.1
     ),  # a small epsilon would magnify what rounding makes of zero
     "saturated adam": Rule(0.05, 0.5, False, 0.1, True, 0.9, 0.1),
+    "penalised": Rule(0.02, 0.0, False, np.inf, alpha=0.3),
+    "penalised nesterov": Rule(0.01, 0.9, True, 0.1, alpha=0.2),
+    "penalised adam": Rule(0.01, 0.9, False, np.inf, True, 0.99, 0.1, alpha=0.1),
+}
+DECIDING = {  # whether a weight is stopped, thrown over or braked: a rounding may decide
     "fista": Rule(0.01, 0.0, False, 0.5, fista=True, fast_brake=True),
     "fista that nothing brakes": Rule(0.0005, 0.0, False, 0.5, fista=True),
     "fista that repeats all": Rule(0.001, 0.0, False, 0.5, fista=True, fast_brake=True, fixed_nu=True),
     "floored": Rule(0.02, 0.0, False, 1.0, floor=0.03125),
     "floored fista": Rule(0.01, 0.0, False, 1.0, fista=True, fast_brake=True, floor=0.03125),
-    "penalised": Rule(0.02, 0.0, False, np.inf, alpha=0.3),
-    "penalised nesterov": Rule(0.01, 0.9, True, 0.1, alpha=0.2),
-    "penalised adam": Rule(0.01, 0.9, False, np.inf, True, 0.99, 0.1, alpha=0.1),
 }
+ALL_RULES = RULES | DECIDING
 # 1, 2, primes, and every size around a multiple of a vector or a tile.
 EDGES = sorted(
     {1, 2, 3, 5, 7, 11, 13, 19, 23, 29, 37, 41, 43}
@@ -234,7 +237,7 @@ def test_sweep(backend, case, scale, threads):
 @given(
     case=cases(),
     batch_size=st.sampled_from([1, 1, 2, 3, 5, 8, 17]),
-    rule=st.sampled_from(list(RULES.values())),
+    rule=st.sampled_from(list(ALL_RULES.values())),
     mean=st.booleans(),
     threads=st.integers(1, 3),
     order=st.sampled_from(["in order", "shuffled", "with repetitions"]),
@@ -337,14 +340,15 @@ def test_is_finite(backend, dtype):
 
 
 @pytest.mark.parametrize(
-    ("name", "batch_size"), [(name, size) for name in RULES for size in (1, 5, 300) if size > 1 or RULES[name].states]
+    ("name", "batch_size"),
+    [(name, size) for name in ALL_RULES for size in (1, 5, 300) if size > 1 or ALL_RULES[name].states],
 )
 def test_an_epoch_may_be_cut_anywhere_between_batches(backend, name, batch_size):
     """The same bits from one call and from one call a batch; the velocity lives on in the workspace.
 
     Online training is another matter: there the order of a row's sums depends on the row before (docs/backprop.md, 9).
     """
-    rule = RULES[name]
+    rule = ALL_RULES[name]
     kernels = _dispatch.kernels
     case = make_case((20, 17, 3), 700)
     order, rule = np.random.default_rng(6).permutation(700), rule._replace(rate=0.001)
@@ -361,7 +365,7 @@ def test_an_epoch_may_be_cut_anywhere_between_batches(backend, name, batch_size)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", ALL_RULES.values(), ids=ALL_RULES)
 def test_batches_of_several_chunks(backend, rule, dtype):
     """600 rows in batches of 270: two chunks a batch, then a last batch of 60."""
     case = make_case((6, 7, 3), 600, hidden="tanh", dtype=dtype)
@@ -448,7 +452,7 @@ def test_an_interrupted_epoch_counts_its_updates(backend, batch_size):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_optimizers_state_may_be_carried_over(backend, name, dtype):
     """Parameters, state and the number of updates are all that a run leaves behind."""
-    kernels, rule = _dispatch.kernels, RULES[name]
+    kernels, rule = _dispatch.kernels, ALL_RULES[name]
     case = make_case((20, 37, 3), 40, dtype=dtype)
     whole, first, second = (kernels.Workspace(case.layout, np.dtype(dtype), 8, rule.states, 1) for _ in range(3))
     for work in (whole, first):
