@@ -24,6 +24,7 @@ import compare  # noqa: E402
 import counts  # noqa: E402
 import curves  # noqa: E402
 import machine  # noqa: E402
+import passes  # noqa: E402
 import race  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
@@ -678,6 +679,15 @@ def test_what_is_counted_trains(name, monkeypatch):
     monkeypatch.setattr(fnn.Network, "fit", lambda self, *data, **options: trained.append(options["epochs"]))
     counts.train(name, "numpy", 3)
     assert trained == [3]
+
+
+def test_passes_are_timed(capsys):
+    assert passes.main(["--quick"]) == 0
+    head, line, *rows = capsys.readouterr().out.splitlines()
+    assert head == f"| {fnn.backend()} | 64-32-10 | 64-32-10, half zeros | 784-128-10 | 784-128-10, half zeros |"
+    assert line == "|---|---|---|---|---|"
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [*passes.WAYS, passes.FIT]
+    assert all(float(value) > 0 for row in rows for value in row.removesuffix(" |").split(" | ")[1:])
 
 
 def test_two_commits_are_compared(monkeypatch, capsys):
