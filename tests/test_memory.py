@@ -28,8 +28,8 @@ def peak_of_training(sizes, batch_size, optimizer, dtype, threads, epochs):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("optimizer", "states"),
-    [(fnn.SGD(1e-4), 0), (fnn.SGD(1e-4, momentum=0.9), 1), (fnn.Adam(), 2)],
-    ids=["0", "1", "2"],
+    [(fnn.SGD(1e-4), 0), (fnn.SGD(1e-4, momentum=0.9), 1), (fnn.Adam(), 2), (fnn.FISTA(1e-5), 2)],
+    ids=["sgd", "momentum", "adam", "fista"],
 )
 @pytest.mark.parametrize(("sizes", "batch_size"), SHAPES, ids=str)
 @pytest.mark.parametrize("backend", COMPILED, indirect=True)

@@ -285,6 +285,28 @@ def test_a_plan_s_numbers(backend, data):
         assert [np.array_equal(*pair) for pair in zip(parts, layers, strict=False)] == [True] * 3
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate": -1.0}, r"plan.rate: expected a finite number >= 0, got -1.0"),
+        ({"rate": float("nan")}, r"plan.rate: expected a finite number >= 0, got nan"),
+        ({"sample_weight": np.ones(ROWS - 1)}, r"plan.sample_weight: expected shape \(40,\), one number a row, got .*"),
+        ({"sample_weight": np.full(ROWS, -1.0)}, r"plan.sample_weight: expected numbers >= 0, got -1.0 in row 0.*"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(backend, data, change, message):
+    class Planner(fnn.ReclaimDeadNeurons):
+        def before_epoch(self, network, plan):
+            for name, value in change.items():
+                setattr(plan, name, value)
+
+    net = fnn.Network(SIZES, seed=1)
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match=f"^callbacks: {message}$"):
+        net.fit(*data, callbacks=Planner())
+    assert np.array_equal(net.parameters, before)
+
+
 def test_parameters_that_are_not_finite_before_an_epoch_are_refused(backend, data):
     class Spoiler(fnn.ReclaimDeadNeurons):
         def before_epoch(self, network, plan):

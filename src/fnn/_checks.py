@@ -37,6 +37,13 @@ def flag(value: Any, argument: str) -> bool:
     return bool(value)
 
 
+def planned_rate(value: Any) -> float:
+    """Return the learning rate that callbacks have planned for an epoch."""
+    if not is_finite_real(value) or value < 0:
+        raise ValueError(f"callbacks: plan.rate: expected a finite number >= 0, got {value!r}")
+    return float(value)
+
+
 def weight_floor(value: Any, saturation: float) -> float:
     """Return the floor under the magnitude of every weight, 0 for none."""
     if value is None:

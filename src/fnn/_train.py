@@ -128,7 +128,8 @@ def fit(
                 for before_epoch in starters:
                     before_epoch(network, plan)
                 _take_in(parameters, work, rule)
-                planned, weighed = rule._replace(rate=plan.rate), plan.sample_weight
+                planned = rule._replace(rate=_checks.planned_rate(plan.rate))
+                weighed = _checks.row_weights(plan.sample_weight, n_rows, dtype, "callbacks: plan.sample_weight")
             if shuffle:
                 order = rng.permutation(n_rows).astype(np.intp, copy=False)
             begin = time.perf_counter()
