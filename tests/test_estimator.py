@@ -19,12 +19,14 @@ from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_diabetes, load_wine, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
+from sklearn.neural_network import _stochastic_optimizers
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils import shuffle
 
 import fnn
 from fnn import _dispatch, _estimator_solvers
+from fnn._estimator_solvers import Problem, StochasticSolver
 from interpreter import python
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -224,6 +226,26 @@ def test_warnings_are_theirs(solver):
         caught.append([(warning.category, str(warning.message)) for warning in record])
     assert caught[1] == caught[0]
     assert ConvergenceWarning in [category for category, _ in caught[0]]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "invscaling", "adaptive"])
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_solver_without_progress(solver, schedule):
+    """As in scikit-learn's test_stochastic_optimizers.py, whose subjects are private classes."""
+    model = classifier(solver=solver, learning_rate=schedule, learning_rate_init=0.3, power_t=0.7).fit(*wine())
+    problem = Problem(model._layout, model._parameters, *[None] * 3, fnn.losses.cross_entropy, 1)
+    ours = StochasticSolver(model, problem)
+    expected = (
+        _stochastic_optimizers.SGDOptimizer([], 0.3, schedule, power_t=0.7)
+        if solver == "sgd"
+        else _stochastic_optimizers.AdamOptimizer([], 0.3)
+    )
+    for rows_seen in range(0, 1000, 50):
+        ours.epoch_ends(rows_seen)
+        expected.iteration_ends(rows_seen)
+        assert ours.learning_rate == expected.learning_rate
+        assert ours.stops("", False) == expected.trigger_stopping("", False)
+        assert ours.learning_rate == expected.learning_rate
 
 
 # ---- L-BFGS --------------------------------------------------------------------------------------

@@ -108,6 +108,14 @@ def test_every_kind_of_data(backend, data, solver):
     assert_same(*both(data, solver=solver, learning_rate_init=rate, hidden_layer_sizes=(30,)))
 
 
+@pytest.mark.parametrize("data", [digits, cancer, wine, multilabel, diabetes])
+def test_to_the_end(data):
+    """Default settings but for the rate: training stops after the same epoch, with the same answers."""
+    reference, model, x = both(data, max_iter=1000, learning_rate_init=0.01)
+    assert_same(reference, model, x, relative=1e-6)
+    assert 20 < model.n_iter_ < 1000
+
+
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 @pytest.mark.parametrize("load", [load_wine, load_digits])
 def test_data_that_nobody_scaled(backend, load, solver):

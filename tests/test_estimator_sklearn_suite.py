@@ -21,7 +21,7 @@ from fnn._estimator_solvers import Problem, penalised_loss
 
 THEIR_IMPORT = "from sklearn.neural_network import MLPClassifier, MLPRegressor\n"
 FUNCTIONS, CASES = 43, 59  # of scikit-learn 1.9.1
-pytestmark = pytest.mark.filterwarnings("default")  # they expect some warnings and let others be
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # some let it be
 
 
 class WithGradientInTheirOrder(fnn.MLPClassifier):
