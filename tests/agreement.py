@@ -22,7 +22,7 @@ import oracle
 from bounds import Precision
 from fnn import _backprop_numpy as twin
 from fnn._formulas import ACTIVATIONS, LOSSES, Activation, Loss
-from fnn._layout import Layout
+from fnn._layout import Layout, Skip
 from fnn._optimizers import Rule
 
 DATA = Path(__file__).with_name("data")
@@ -72,6 +72,8 @@ def make_case(
     labels: bool = False,
     slope: float = 0.01,
     seed: int = 0,
+    skips: tuple[Skip, ...] = (),
+    rate_scales: tuple[float, ...] = (),
 ) -> Case:
     """Draw a case.  Some inputs are exactly 0, in a third of the rows all of them.
 
@@ -79,7 +81,7 @@ def make_case(
     """
     rng = np.random.default_rng(seed)
     known = ACTIVATIONS | {"leaky_relu": replace(ACTIVATIONS["leaky_relu"], slope=slope)}
-    layout = Layout(sizes, tuple(known[name] for name in [hidden] * (len(sizes) - 2) + [output]))
+    layout = Layout(sizes, tuple(known[name] for name in [hidden] * (len(sizes) - 2) + [output]), skips, rate_scales)
     parameters = np.empty(layout.n_parameters, dtype)
     for block, (fan_in, fan_out) in zip(layout.blocks(parameters), layout.shapes, strict=True):
         block[:-1] = rng.uniform(-2, 2, (fan_in, fan_out)) / fan_in
@@ -152,12 +154,8 @@ class ByOracle:
     def train(
         case: Case, order: np.ndarray, rule: Rule, batch_size: int, mean: bool, weights: np.ndarray | None = None
     ) -> Iterator[Judged]:
-        network = [
-            oracle.Layer(block[:-1].tolist(), block[-1].tolist(), phi.name, phi.slope)
-            for block, phi in zip(case.layout.blocks(case.parameters), case.layout.activations, strict=True)
-        ]
         steps = oracle.train(
-            network,
+            network_of(case),
             case.x.tolist(),
             case.y.tolist(),
             order.tolist(),
@@ -217,7 +215,7 @@ class ByTwin:
             losses, times = losses * counts, len(rows) * scale if mean else 1.0
             loss = float(losses.sum() + rule.alpha / 2 * sum((w**2).sum() for w in layout.weights(flat))) * times
             state = state.copy()
-            flat = twin.saturated_update(flat, state, slope.copy(), rule.at(update))
+            flat = twin.saturated_update(flat, state, slope.copy(), scaled(layout, rule.at(update)))
             yield Judged(rows, scale, layers, losses, deltas, slope, state, flat, loss)
 
 
@@ -234,6 +232,23 @@ def scale_of(rows: np.ndarray, weights: np.ndarray | None, mean: bool) -> float:
     """Return what the summed loss of a batch is multiplied by."""
     total = len(rows) if weights is None else weights[rows].sum()
     return 1.0 if not mean else 1 / total if total else 0.0
+
+
+def network_of(case: Case) -> list[oracle.Layer]:
+    """Return the case's network as the oracle knows it."""
+    layout = case.layout
+    parts = zip(layout.blocks(case.parameters), layout.activations, layout.skips, layout.rate_scales, strict=True)
+    return [
+        oracle.Layer(
+            block[:-1].tolist(), block[-1].tolist(), phi.name, phi.slope, skip.distance, skip.mode == "concat", scale
+        )
+        for block, phi, skip, scale in parts
+    ]
+
+
+def scaled(layout: Layout, rule: Rule) -> Rule:
+    """Return a rule with a rate (P,) for every parameter."""
+    return rule._replace(rate=rule.rate * np.repeat(layout.rate_scales, np.diff(layout.offsets)))
 
 
 def block_of(layer: oracle.Layer) -> np.ndarray:
@@ -357,9 +372,10 @@ def check_forward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> N
     blocks = judged.layout.blocks(judged.parameters)
     for depth, (block, phi) in enumerate(zip(blocks, judged.layout.activations, strict=True), start=1):
         same_kind(layers[depth], case.x.dtype, f"layer {depth}")
-        u = layers[depth - 1].astype(np.float64)
+        read = [layer.astype(np.float64) for layer in layers[:depth]]
+        u, du = bounds.joined(judged.layout, read, [np.zeros_like(layer) for layer in read], depth - 1, p)
         want = judge.pre_activation(u, block)
-        bound = bounds.pre_activation(u, np.zeros_like(u), block, np.zeros_like(block), p)[1]
+        bound = bounds.pre_activation(u, du, block, np.zeros_like(block), p)[1]
         if depth < case.layout.n_layers:
             z, want = want, judge.activate(want, phi)
             bound = bounds.activation(z, bound, want, phi, p)
@@ -393,13 +409,14 @@ def check_backward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> 
     agree(deltas[-1], g.astype(np.float64), np.zeros(1), "output delta")
     for depth in range(case.layout.n_layers - 1, 0, -1):
         same_kind(deltas[depth - 1], case.x.dtype, f"delta {depth}")
-        block, phi = judged.layout.blocks(judged.parameters)[depth], judged.layout.activations[depth - 1]
-        v, above = layers[depth].astype(np.float64), deltas[depth].astype(np.float64)
-        w = block[:-1].T
-        dsums = bounds.product(above, np.zeros_like(above), w, np.zeros_like(w), p)
+        phi, v = judged.layout.activations[depth - 1], layers[depth].astype(np.float64)
+        above = np.hstack([deltas[layer].astype(np.float64) for layer, _ in bounds.readers(judged.layout, depth)])
+        w = bounds.read_weights(judged.layout, judged.parameters, depth)
+        dsums = bounds.product(above, np.zeros_like(above), w.T, np.zeros_like(w.T), p)
         factor = bounds.derivative_factor(v, np.zeros_like(v), phi, p)
-        bound = bounds.elementwise(above @ w, dsums, *factor, 1, p)
-        agree(deltas[depth - 1], judge.backward(block, v, phi, above), bound, f"delta {depth} of {case.layout.sizes}")
+        bound = bounds.elementwise(above @ w.T, dsums, *factor, 1, p)
+        want = judge.backward(np.vstack([w, np.zeros(w.shape[1])]), v, phi, above)
+        agree(deltas[depth - 1], want, bound, f"delta {depth} of {case.layout.sizes}")
 
 
 def check_gradient(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> None:
@@ -414,7 +431,8 @@ def check_gradient(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> 
     exact = [[np.zeros_like(values) for values in lists] for lists in (layers64, deltas64)]
     bound = bounds.gradient(layout, layers64, exact[0], deltas64, exact[1], case.precision)
     for depth, (got, limit) in enumerate(zip(layout.blocks(out), layout.blocks(bound), strict=True)):
-        agree(got, judge.gradient(layers64[depth], deltas64[depth]), limit, f"gradient {depth + 1} of {layout.sizes}")
+        u, _ = bounds.joined(layout, layers64, exact[0], depth, case.precision)
+        agree(got, judge.gradient(u, deltas64[depth]), limit, f"gradient {depth + 1} of {layout.sizes}")
 
 
 def check_saturated_update(kernels: ModuleType, size: int, dtype: str, rule: Rule, seed: int = 0) -> None:
@@ -541,7 +559,8 @@ def check_train_epoch(
             dslope = bounds.penalised(
                 judged.layout, flat, (step.gradient, dslope), rule.alpha * step.scale, case.precision
             )
-        dflat, dstate = bounds.update(flat, state, (step.gradient, dslope), rule.at(update), case.precision)
+        own = scaled(case.layout, rule.at(update))
+        dflat, dstate = bounds.update(flat, state, (step.gradient, dslope), own, case.precision)
         flat, state = (step.parameters, dflat), (step.state, dstate)
     what = f"{case.layout.sizes} after {len(order)} rows in batches of {batch_size}, {rule}"
     tight(flat[1], flat[0] - start, f"step of {what}")
@@ -566,6 +585,56 @@ def check_penalty_may_end(kernels: ModuleType, case: Case, rule: Rule) -> None:
         work.store(result)
         results.append(result)
     assert np.array_equal(*results), f"{case.layout.sizes}: training without a penalty depends on that with one"
+
+
+def check_train_through_updated(
+    kernels: ModuleType, case: Case, order: np.ndarray, rule: Rule, weights: np.ndarray | None = None, mean: bool = True
+) -> None:
+    """Eq. 21 to 23 for the rows of `order`; the bounds go through every step."""
+    work = kernels.Workspace(case.layout, case.parameters.dtype, 1, 0, 2)
+    work.load(case.parameters, rule.saturation)
+    got_total = kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, mean, None, weights, True)
+    got = np.empty_like(case.parameters)
+    work.store(got)
+
+    rule = rule._replace(saturation=float(got.dtype.type(rule.saturation)))
+    judged = case.in_double()
+    start = np.clip(judged.parameters, -rule.saturation, rule.saturation)
+    flat, total, dtotal = (start, np.zeros_like(start)), 0.0, 0.0
+    network = network_of(replace(judged, parameters=start))
+    counts = [1.0] * len(judged.x) if weights is None else weights.tolist()
+    scales = [float(count > 0) if mean else count for count in counts]
+    data = (judged.x.tolist(), judged.y.tolist(), order.tolist(), scales)
+    for row, step in zip(
+        order, oracle.train_through_updated(network, *data, case.loss.name, oracle.Rule(*rule)), strict=True
+    ):
+        targets = judged.targets(np.array([row]))
+        dlosses, dflat = updated_bounds(judged, step, flat, targets, scales[row], rule, case.precision)
+        flat = (flat_of(step.network), dflat)
+        total += scales[row] * step.loss
+        dtotal += scales[row] * total_bound(np.array([step.loss]), dlosses)
+    what = f"{case.layout.sizes} after {len(order)} rows through updated weights, {rule}"
+    tight(flat[1], flat[0] - start, f"step of {what}")
+    agree(
+        np.array(got_total), np.array(total), dtotal + bounds.DOUBLE.gamma(len(order)) * abs(total), f"loss of {what}"
+    )
+    agree(got, *flat, what)
+
+
+def check_updated_may_end(kernels: ModuleType, case: Case, rule: Rule) -> None:
+    """A workspace whose deltas went through updated weights, then through old ones, does as a fresh one from there."""
+    results, parameters = [], case.parameters
+    for epochs in ((True, False), (False,)):
+        work = kernels.Workspace(case.layout, case.parameters.dtype, 1, 0, 1)
+        work.load(parameters, rule.saturation)
+        for through_updated in epochs:
+            parameters = np.empty_like(case.parameters)
+            work.store(parameters)
+            order = np.arange(len(case.x))
+            kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, True, None, None, through_updated)
+        results.append(np.empty_like(parameters))
+        work.store(results[-1])
+    assert np.array_equal(*results), f"{case.layout.sizes}: ordinary training depends on that through updated weights"
 
 
 def check_predict(kernels: ModuleType, case: Case, threads: int = 1) -> None:
@@ -634,6 +703,38 @@ def sweep_bounds(
         dlosses = weights[step.rows] * dlosses + bounds.DOUBLE.gamma(1) * np.abs(step.losses)
     derrors = bounds.backward(layout, flat, step.layers, errors, step.deltas, dg, p)
     return dlosses, bounds.gradient(layout, step.layers, errors, step.deltas, derrors, p)
+
+
+def updated_bounds(
+    case: Case, step: oracle.UpdatedStep, flat: bounds.Bounded, y: np.ndarray, scale: float, rule: Rule, p: Precision
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of the row's loss (1,) and of the new parameters (P,), for deltas through updated weights."""
+    layout, phi, last = case.layout, case.layout.activations[-1], case.layout.n_layers - 1
+    layers, deltas = ([np.array([row]) for row in rows] for rows in (step.layers, step.deltas))
+    errors = bounds.forward(layout, flat, layers, p)
+
+    def output(z: np.ndarray, dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return bounds.output_delta(z, dz, ByTwin.activate(z, phi), y, case.loss, phi, scale, p)
+
+    after = (flat_of(step.network), np.empty_like(flat[1]))
+    old, dold, new, dnew = (layout.blocks(part) for part in (*flat, *after))
+    dlosses, dg = output(layers[-1], errors[-1])
+    g, derrors = np.array([step.first_delta]), [np.empty(0)] * layout.n_layers
+    for depth in range(last, -1, -1):
+        u, du = bounds.joined(layout, layers, errors, depth, p)
+        ones, exact = bounds.with_ones(u, du)
+        slope = ones.T @ g, bounds.product(ones.T, exact.T, g, dg, p)
+        own = rule._replace(rate=rule.rate * layout.rate_scales[depth])
+        still = np.zeros_like(old[depth]), np.zeros_like(old[depth])
+        dnew[depth][:] = bounds.update((old[depth], dold[depth]), still, slope, own, p)[0]
+        if depth == last:
+            dz = bounds.pre_activation(u, du, new[depth], dnew[depth], p)[1]
+            dg = output(np.array([step.output]), dz)[1]
+        derrors[depth] = dg
+        if depth > 0:
+            g = deltas[depth - 1]
+            dg = bounds.delta(layout, after, layers, errors, deltas, derrors, depth, p)
+    return dlosses, after[1]
 
 
 def total_bound(losses: np.ndarray, dlosses: np.ndarray) -> float:

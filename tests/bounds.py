@@ -151,12 +151,43 @@ def output_delta(
     return dlosses, scale * dslope + p.eta
 
 
+def joined(layout: Layout, layers: list[np.ndarray], errors: list[np.ndarray], index: int, p: Precision) -> Bounded:
+    """Eq. 1a: what layer `index` (from 0) reads of [x, v_1, ...]; a sum of two activations is rounded once."""
+    (distance, mode), here, dhere = layout.skips[index], layers[index], errors[index]
+    if not distance:
+        return here, dhere
+    there, dthere = layers[index - distance], errors[index - distance]
+    if mode == "concat":
+        return np.concatenate([here, there], axis=1), np.concatenate([dhere, dthere], axis=1)
+    total, dtotal = here + there, dhere + dthere
+    return total, dtotal + p.gamma(1) * (np.abs(total) + dtotal)
+
+
+def readers(layout: Layout, index: int) -> list[tuple[int, slice]]:
+    """Every layer (from 0) that reads activation `index` of [x, v_1, ...], and which rows of its weights do."""
+    width, found = layout.sizes[index], []
+    for layer, (distance, mode) in enumerate(layout.skips):
+        below = layout.sizes[layer]
+        if layer == index:
+            found.append((layer, slice(0, width)))
+        if distance and layer - distance == index:
+            found.append((layer, slice(below, below + width) if mode == "concat" else slice(0, width)))
+    return found
+
+
+def read_weights(layout: Layout, flat: np.ndarray, index: int) -> np.ndarray:
+    """The weights of all that read activation `index`, side by side: with their deltas so too, eq. 5 and 5a are one
+    product."""
+    weights = layout.weights(flat)
+    return np.concatenate([weights[layer][rows] for layer, rows in readers(layout, index)], axis=1)
+
+
 def forward(layout: Layout, flat: Bounded, layers: list[np.ndarray], p: Precision) -> list[np.ndarray]:
     """Eq. 17: of every layer's values [x, v_1, ..., v_(L-1), z_L], for parameters `flat`; the input is exact."""
     errors = [np.zeros_like(layers[0])]
     for depth, phi in enumerate(layout.activations, start=1):
         block, dblock = layout.blocks(flat[0])[depth - 1], layout.blocks(flat[1])[depth - 1]
-        z, dz = pre_activation(layers[depth - 1], errors[-1], block, dblock, p)
+        z, dz = pre_activation(*joined(layout, layers, errors, depth - 1, p), block, dblock, p)
         errors.append(dz if depth == layout.n_layers else activation(z, dz, layers[depth], phi, p))
     return errors
 
@@ -173,11 +204,28 @@ def backward(
     """Eq. 18: of every layer's delta [g_1, ..., g_L]; `errors` go with `layers`, `dg` with g_L."""
     derrors = [dg]
     for depth in range(layout.n_layers - 1, 0, -1):
-        w, dw = layout.weights(flat[0])[depth].T, layout.weights(flat[1])[depth].T
-        dsums = product(deltas[depth], derrors[0], w, dw, p)
-        factor = derivative_factor(layers[depth], errors[depth], layout.activations[depth - 1], p)
-        derrors.insert(0, elementwise(deltas[depth] @ w, dsums, *factor, 1, p))
+        below = [np.empty(0)] * depth
+        derrors.insert(0, delta(layout, flat, layers, errors, deltas, [*below, *derrors], depth, p))
     return derrors
+
+
+def delta(
+    layout: Layout,
+    flat: Bounded,
+    layers: list[np.ndarray],
+    errors: list[np.ndarray],
+    deltas: list[np.ndarray],
+    derrors: list[np.ndarray],
+    depth: int,
+    p: Precision,
+) -> np.ndarray:
+    """Eq. 18 for one layer: of g_depth, from the deltas [g_1, ..., g_L] of all layers that read its activation."""
+    above = [layer for layer, _ in readers(layout, depth)]
+    g, dg = (np.concatenate([lists[layer] for layer in above], axis=1) for lists in (deltas, derrors))
+    w, dw = (read_weights(layout, part, depth).T for part in flat)
+    dsums = product(g, dg, w, dw, p)
+    factor = derivative_factor(layers[depth], errors[depth], layout.activations[depth - 1], p)
+    return elementwise(g @ w, dsums, *factor, 1, p)
 
 
 def gradient(
@@ -190,8 +238,8 @@ def gradient(
 ) -> np.ndarray:
     """Eq. 19: of the gradient (P,), one product a layer; the bias is fed by a constant 1."""
     out = np.empty(layout.n_parameters)
-    for block, u, du, g, dg in zip(layout.blocks(out), layers, errors, deltas, derrors, strict=False):
-        ones, exact = with_ones(u, du)
+    for index, (block, g, dg) in enumerate(zip(layout.blocks(out), deltas, derrors, strict=True)):
+        ones, exact = with_ones(*joined(layout, layers, errors, index, p))
         block[:] = product(ones.T, exact.T, g, dg, p)
     return out
 

@@ -25,6 +25,9 @@ class Layer(NamedTuple):
     biases: Row  # (O,)
     activation: str = ""
     slope: float = 0.0  # of leaky_relu, below zero
+    skip: int = 0  # it also reads the activation so many layers earlier
+    concat: bool = False  # and has weights for it of its own, or adds it
+    rate_scale: float = 1.0
 
 
 class Rule(NamedTuple):
@@ -103,14 +106,29 @@ def derivative_factor(v: Row, activation: str, slope: float = 0.0) -> Row:
     return [1.0] * len(v)
 
 
+def layer_input(layer: Layer, layers: Sequence[Row], depth: int) -> Row:
+    """Eq. 1a for one row: what the layer at `depth` (from 0) reads of [x, v_1, ...]."""
+    if not layer.skip:
+        return layers[depth]
+    if layer.concat:
+        return [*layers[depth], *layers[depth - layer.skip]]
+    return [a + b for a, b in zip(layers[depth], layers[depth - layer.skip], strict=True)]
+
+
+def pre_activation(layer: Layer, u: Row) -> Row:
+    """Eq. 1 for one row: z = u W + b."""
+    z = list(layer.biases)
+    for number, weights in zip(u, layer.weights, strict=True):
+        for o, weight in enumerate(weights):
+            z[o] += number * weight
+    return z
+
+
 def forward(network: Sequence[Layer], x: Row) -> list[Row]:
     """Eq. 1 and 2 for one row: [x, v_1, ..., v_(L-1), z_L]."""
     layers = [x]
-    for layer in network:
-        z = list(layer.biases)
-        for u, weights in zip(layers[-1], layer.weights, strict=True):
-            for o, weight in enumerate(weights):
-                z[o] += u * weight
+    for depth, layer in enumerate(network):
+        z = pre_activation(layer, layer_input(layer, layers, depth))
         layers.append(z if layer is network[-1] else activate(z, layer.activation, layer.slope))
     return layers
 
@@ -145,17 +163,26 @@ def output_delta(z: Row, y: Row, loss: str, output: Layer) -> Row:
     return [a * total - b for a, b in zip(v, y, strict=True)]
 
 
+def hand_back(layer: Layer, depth: int, g: Row, slopes: Matrix) -> None:
+    """Eq. 5 and 5a for one row: add what the layer at `depth` says about every activation that it reads."""
+    for i, weights in enumerate(layer.weights):
+        share = sum(weight * delta for weight, delta in zip(weights, g, strict=True))
+        width = len(slopes[depth])
+        if i < width:
+            slopes[depth][i] += share
+        if layer.skip and (i >= width or not layer.concat):
+            slopes[depth - layer.skip][i - width if layer.concat else i] += share
+
+
 def backward(network: Sequence[Layer], layers: Sequence[Row], g: Row) -> list[Row]:
-    """Eq. 5 and 6 for one row: [g_1, ..., g_L]."""
+    """Eq. 5, 5a and 6 for one row: [g_1, ..., g_L]."""
     deltas = [g]
+    slopes = [[0.0] * len(layer) for layer in layers]
     for depth in range(len(network) - 1, 0, -1):
         below = network[depth - 1]
+        hand_back(network[depth], depth, deltas[0], slopes)
         factors = derivative_factor(layers[depth], below.activation, below.slope)
-        sums = [
-            sum(weight * delta for weight, delta in zip(weights, deltas[0], strict=True))
-            for weights in network[depth].weights
-        ]
-        deltas.insert(0, [factor * total for factor, total in zip(factors, sums, strict=True)])
+        deltas.insert(0, [factor * total for factor, total in zip(factors, slopes[depth], strict=True)])
     return deltas
 
 
@@ -225,6 +252,7 @@ def fista_moved(
 
 def moved(layer: Layer, states: list[Layer], gradient: Layer, rule: Rule, update: int = 1) -> tuple[Layer, list[Layer]]:
     """Eq. 8 and 9 for one layer: its new parameters, and its new velocity or moments."""
+    rule = rule._replace(rate=rule.rate * layer.rate_scale)
     if rule.adam:
         return adam_moved(layer, states, gradient, rule, update)
     if rule.fista:
@@ -287,7 +315,10 @@ def sweep(network: Sequence[Layer], x: Matrix, y: Sequence[Row | int], counts: R
     ]
     layers_by_depth = [list(column) for column in zip(*layers, strict=True)]
     deltas_by_depth = [list(column) for column in zip(*deltas, strict=True)]
-    gradient = [layer_gradient(u, g) for u, g in zip(layers_by_depth[:-1], deltas_by_depth, strict=True)]
+    gradient = [
+        layer_gradient([layer_input(layer, row, depth) for row in layers], g)
+        for depth, (layer, g) in enumerate(zip(network, deltas_by_depth, strict=True))
+    ]
     return Step(layers_by_depth, losses, deltas_by_depth, gradient, [], list(network), sum(losses))
 
 
@@ -333,3 +364,48 @@ def train(
         yield now._replace(
             gradient=gradient, states=states, network=network, loss=batch_loss * (len(rows) * scale if mean else 1.0)
         )
+
+
+class UpdatedStep(NamedTuple):
+    """Everything that happened to one row whose deltas went through updated weights."""
+
+    layers: list[Row]  # [x, v_1, ..., v_(L-1), z_L], before the update
+    loss: float  # before the update
+    first_delta: Row  # g_L, from the output before the update
+    output: Row  # z_L, after the last layer's step
+    deltas: list[Row]  # [g_1, ..., g_(L-1), g_L], the last from the output after the last layer's step
+    network: list[Layer]  # after the update
+
+
+def train_through_updated(
+    network: Sequence[Layer],
+    x: Matrix,
+    y: Sequence[Row | int],
+    order: Sequence[int],
+    scales: Row,
+    loss: str,
+    rule: Rule,
+) -> Iterator[UpdatedStep]:
+    """Eq. 21 to 23, row after row; the loss of each counts as often as `scales` says."""
+    for row in order:
+        target = row_of(y[row], len(network[-1].biases))
+        layers = forward(network, x[row])
+        first = g = [scales[row] * slope for slope in output_delta(layers[-1], target, loss, network[-1])]
+        slopes = [[0.0] * len(layer) for layer in layers]
+        after, deltas, z = list(network), [], layers[-1]
+        for depth in range(len(network) - 1, -1, -1):
+            u = layer_input(network[depth], layers, depth)
+            after[depth], _ = moved(
+                network[depth], [zeros_like(network[depth])], layer_gradient([u], [g]), rule._replace(momentum=0.0)
+            )
+            if depth == len(network) - 1:
+                z = pre_activation(after[depth], u)
+                g = [scales[row] * slope for slope in output_delta(z, target, loss, network[-1])]
+            deltas.insert(0, g)
+            if depth > 0:
+                hand_back(after[depth], depth, g, slopes)
+                below = network[depth - 1]
+                factors = derivative_factor(layers[depth], below.activation, below.slope)
+                g = [factor * total for factor, total in zip(factors, slopes[depth], strict=True)]
+        yield UpdatedStep(layers, row_loss(layers[-1], target, loss, network[-1]), first, z, deltas, after)
+        network = after

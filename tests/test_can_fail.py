@@ -21,6 +21,7 @@ from breakages import NUMPY, PYX, SIMD, VECTOR_MATH
 from compiling import PACKAGE, compiled
 from fnn import _backprop_numpy as twin
 from fnn._formulas import ACTIVATIONS
+from fnn._layout import Skip
 from fnn._optimizers import Rule
 
 PLAIN = Rule(0.02, 0.0, False, np.inf)
@@ -165,6 +166,42 @@ def penalised(kernels):
     agreement.check_penalty_may_end(kernels, small, rule)
 
 
+SKIPPING = {
+    "sizes": (21, 37, 37, 37, 37, 23, 3),
+    "skips": (Skip(), Skip(1, "concat"), Skip(), Skip(2, "concat"), Skip(3, "add"), Skip(3, "concat")),
+}
+
+
+def skips(kernels):
+    """Two skips to one layer, some to the input, activations that start inside a panel."""
+    case = make_case(**SKIPPING, rows=9, hidden="tanh")
+    agreement.check_forward(kernels, case)
+    agreement.check_backward(kernels, case)
+    agreement.check_gradient(kernels, case)
+    for batch_size in (1, 4):
+        agreement.check_train_epoch(kernels, case, np.arange(6), PLAIN, batch_size, threads=2)
+
+
+def rates(kernels):
+    for sizes in ((19, 23, 18, 3), (3, 4, 3, 2)):
+        case = make_case(sizes, 300, hidden="tanh", rate_scales=(4.0, 0.5, 0.25))
+        agreement.check_train_epoch(kernels, case, np.arange(6), SATURATED, 1, threads=2)
+        for batch_size in (4, 270):
+            agreement.check_train_epoch(kernels, case, np.arange(max(batch_size, 6)), MOMENTUM, batch_size)
+
+
+def updated(kernels):
+    weights = np.array([0, 1, 0.5, 2, 1, 0], "float32")
+    for shape in ({"sizes": (19, 23, 18, 3)}, SKIPPING):
+        layers = len(shape["sizes"]) - 1
+        case = make_case(**shape, rows=6, hidden="tanh", rate_scales=(4.0, 0.5, 0.25, 1.0, 1.0, 2.0)[:layers])
+        agreement.check_train_through_updated(kernels, case, np.arange(6), SATURATED)
+        agreement.check_train_through_updated(kernels, case, np.arange(6), PLAIN, weights, mean=False)
+    case = make_case((19, 23, 18, 7, 3), 9, hidden="tanh")  # some layers keep W^T beside W
+    agreement.check_train_through_updated(kernels, case, np.arange(2), PLAIN._replace(rate=0.3))
+    agreement.check_updated_may_end(kernels, case, PLAIN)
+
+
 def columns(kernels):
     """Layers whose neurons the threads share, each gathering all rows or its own."""
     for sizes in ((40, 300, 19, 13), (7, 65, 30), (300, 65, 33)):
@@ -209,6 +246,9 @@ CHECKS = {
     "penalised": penalised,
     "ceiling": ceiling,
     "columns": columns,
+    "skips": skips,
+    "rates": rates,
+    "updated": updated,
     "predict": predict,
     "nan": nan,
     "golden": golden,

@@ -15,18 +15,27 @@ import fnn
 from fnn import _modelfile
 
 V1 = Path(__file__).parent / "data" / "model-v1.fnn"
-V1_BYTES = V1.read_bytes()
+V2 = V1.with_name("model-v2.fnn")
+V2_BYTES = V2.read_bytes()
 LAYERS = [fnn.Input(3), fnn.Dense(4, "leaky_relu", slope=0.125), fnn.Dense(2, "tanh"), fnn.Dense(2, "softmax")]
+V2_LAYERS = [
+    fnn.Input(3),
+    fnn.Dense(4, "leaky_relu", slope=0.125, rate_scale=2.5),
+    fnn.Dense(3, "tanh", skip=1, skip_mode="concat"),
+    fnn.Dense(2, "softmax", skip=2),
+]
 HEADER = {
     "format": "fnn network",
     "sizes": [2, 1],
     "activations": [{"name": "relu"}],
+    "skips": [[0, "add"]],
+    "rate_scales": [1.0],
     "dtype": "float32",
     "count": 3,
 }
 
 
-def packed(header=None, values=(1.0, 2.0, 3.0), *, encoded=None, version=1, filler=b"\0", **changes):
+def packed(header=None, values=(1.0, 2.0, 3.0), *, encoded=None, version=2, filler=b"\0", **changes):
     """A model file made by hand after docs/model-file.md, with whatever is to be wrong in it."""
     text = json.dumps((header or HEADER) | changes).encode() if encoded is None else encoded
     start = b"\x89FNN\r\n\x1a\n" + struct.pack("<II", version, len(text)) + text
@@ -52,15 +61,31 @@ def test_version_1_stays_readable():
     assert net.parameters.tolist() == [(i - 17) / 32 for i in range(32)]
 
 
+def test_version_2_stays_readable():
+    net = fnn.load(V2)
+    assert repr(net) == f"Network({V2_LAYERS}, dtype='float32')"
+    assert net.parameters.tolist() == [(i - 24) / 32 for i in range(48)]
+
+
+def test_a_version_1_made_by_hand_is_read(tmp_path):
+    old = {key: value for key, value in HEADER.items() if key not in ("skips", "rate_scales")}
+    net = load_bytes(tmp_path, packed(old, version=1))
+    assert repr(net) == "Network([2, 1], output='relu', dtype='float32')"
+    with pytest.raises(fnn.ModelFileError, match="damaged: expected a header with"):
+        load_bytes(tmp_path, packed(old))
+    with pytest.raises(fnn.ModelFileError, match="damaged: expected a header with"):
+        load_bytes(tmp_path, packed(version=1))
+
+
 def test_the_same_network_makes_the_same_bytes(tmp_path):
-    fnn.load(V1).save(tmp_path / "again.fnn")
-    assert (tmp_path / "again.fnn").read_bytes() == V1_BYTES
+    fnn.load(V2).save(tmp_path / "again.fnn")
+    assert (tmp_path / "again.fnn").read_bytes() == V2_BYTES
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", [str, Path])
 def test_what_is_saved_is_loaded(tmp_path, dtype, kind):
-    net = fnn.Network(LAYERS, dtype=dtype, init="reference")
+    net = fnn.Network(V2_LAYERS, dtype=dtype, init="reference")
     net.parameters[:2] = [-0.0, np.finfo(dtype).smallest_subnormal]
     path = kind(tmp_path / "net.fnn")
     net.save(path)
@@ -81,25 +106,25 @@ def test_the_parameters_begin_at_a_multiple_of_64(tmp_path):
         assert content[begin:-32] == net.parameters.tobytes()
 
 
-@given(st.integers(0, len(V1_BYTES) - 1), st.integers(1, 255))
+@given(st.integers(0, len(V2_BYTES) - 1), st.integers(1, 255))
 def test_no_changed_byte_goes_unnoticed(tmp_path_factory, place, change):
-    damaged = bytearray(V1_BYTES)
+    damaged = bytearray(V2_BYTES)
     damaged[place] ^= change
     with pytest.raises(fnn.ModelFileError):
         load_bytes(tmp_path_factory.getbasetemp(), damaged)
 
 
-@given(st.integers(0, len(V1_BYTES) - 1), st.binary(max_size=40))
+@given(st.integers(0, len(V2_BYTES) - 1), st.binary(max_size=40))
 def test_no_cut_and_no_replaced_end_goes_unnoticed(tmp_path_factory, length, end):
-    if V1_BYTES[:length] + end != V1_BYTES:
+    if V2_BYTES[:length] + end != V2_BYTES:
         with pytest.raises(fnn.ModelFileError):
-            load_bytes(tmp_path_factory.getbasetemp(), V1_BYTES[:length] + end)
+            load_bytes(tmp_path_factory.getbasetemp(), V2_BYTES[:length] + end)
 
 
-@given(st.integers(0, len(V1_BYTES)), st.binary(min_size=1, max_size=80))
+@given(st.integers(0, len(V2_BYTES)), st.binary(min_size=1, max_size=80))
 def test_nothing_inserted_goes_unnoticed(tmp_path_factory, place, extra):
     with pytest.raises(fnn.ModelFileError):
-        load_bytes(tmp_path_factory.getbasetemp(), V1_BYTES[:place] + extra + V1_BYTES[place:])
+        load_bytes(tmp_path_factory.getbasetemp(), V2_BYTES[:place] + extra + V2_BYTES[place:])
 
 
 @given(st.binary(max_size=300))
@@ -128,20 +153,20 @@ BAD_FILES = {
     "empty": (b"", "not a model file of fnn: expected b'\\x89FNN\\r\\n\\x1a\\n' at its start, got b''"),
     "foreign": (b"\x93NUMPY\x01\x00v\x00{'descr'", "not a model file of fnn: expected b'\\x89FNN"),
     "text mode": (
-        V1_BYTES.replace(b"\r\n", b"\n"),
+        V2_BYTES.replace(b"\r\n", b"\n"),
         "damaged, as by a transfer in text mode: expected b'\\x89FNN\\r\\n",
     ),
-    "7 bits": (bytes(b & 127 for b in V1_BYTES), "damaged, as by a transfer in text mode"),
-    "magic only": (V1_BYTES[:8], "cut short: expected at least 16 bytes, got 8"),
-    "version 0": (packed(version=0), "expected format version 1, got 0"),
-    "version 2": (packed(version=2), "expected format version 1, got 2"),
-    "cut": (V1_BYTES[:-1], f"damaged: expected {len(V1_BYTES)} bytes, got {len(V1_BYTES) - 1}"),
-    "extended": (V1_BYTES + b"\0", f"damaged: expected {len(V1_BYTES)} bytes, got {len(V1_BYTES) + 1}"),
+    "7 bits": (bytes(b & 127 for b in V2_BYTES), "damaged, as by a transfer in text mode"),
+    "magic only": (V2_BYTES[:8], "cut short: expected at least 16 bytes, got 8"),
+    "version 0": (packed(version=0), "expected format version 1 to 2, got 0"),
+    "version 3": (packed(version=3), "expected format version 1 to 2, got 3"),
+    "cut": (V2_BYTES[:-1], f"damaged: expected {len(V2_BYTES)} bytes, got {len(V2_BYTES) - 1}"),
+    "extended": (V2_BYTES + b"\0", f"damaged: expected {len(V2_BYTES)} bytes, got {len(V2_BYTES) + 1}"),
     "huge header": (
-        V1_BYTES[:12] + b"\xff" * 4 + V1_BYTES[16:],
-        f"damaged: its header should have 4294967295 bytes, got a file of {len(V1_BYTES)}",
+        V2_BYTES[:12] + b"\xff" * 4 + V2_BYTES[16:],
+        f"damaged: its header should have 4294967295 bytes, got a file of {len(V2_BYTES)}",
     ),
-    "checksum": (V1_BYTES[:-1] + b"\0", "damaged: expected SHA-256"),
+    "checksum": (V2_BYTES[:-1] + b"\0", "damaged: expected SHA-256"),
     "no JSON": (packed(encoded=b"{"), "damaged: its header is not the JSON expected, "),
     "no UTF-8": (packed(encoded=b'"\xff"'), "damaged: its header is not the JSON expected, "),
     "deep": (packed(encoded=b"[" * 200_000), "damaged: its header is not the JSON expected, "),
@@ -171,7 +196,7 @@ BAD_FILES = {
     ),
     "large sizes": (
         packed(sizes=[2**29 - 1, 2**29], count=2**58),
-        f"damaged: expected {192 + 4 * 2**58 + 32} bytes, got 236",
+        f"damaged: expected {256 + 4 * 2**58 + 32} bytes, got 300",
     ),
     "another count": (packed(count=4), "damaged: its sizes make 3 parameters, got a count of 4"),
     "count 3.0": (packed(count=3.0), "damaged: its sizes make 3 parameters, got a count of 3.0"),
@@ -202,11 +227,32 @@ BAD_FILES = {
         "damaged: slope: expected a finite number >= 0, got inf",
     ),
     "softmax inside": (
-        packed(sizes=[1, 1, 1], activations=[{"name": "softmax"}, {"name": "relu"}], count=4),
+        packed(
+            sizes=[1, 1, 1],
+            activations=[{"name": "softmax"}, {"name": "relu"}],
+            skips=[[0, "add"]] * 2,
+            rate_scales=[1.0] * 2,
+            count=4,
+        ),
         "damaged: expected softmax and exp on the last layer only",
     ),
+    "two skips": (packed(skips=[[0, "add"]] * 2), "damaged: expected 1 skips"),
+    "a skip of text": (packed(skips=["add"]), "damaged: expected a skip as [layers, mode], got add"),
+    "a skip back": (packed(skips=[[-1, "add"]]), "damaged: expected a skip as [layers, mode], got [-1, 'add']"),
+    "an unknown skip": (packed(skips=[[0, "sum"]]), "damaged: expected a skip as [layers, mode], got [0, 'sum']"),
+    "a skip beyond the input": (
+        packed(skips=[[1, "add"]]),
+        "damaged: layer 1: expected a skip of at most 0, which reaches the input, got 1",
+    ),
+    "two rate scales": (packed(rate_scales=[1.0, 1.0]), "damaged: expected 1 rate scales, finite numbers > 0"),
+    "rate scale 1": (packed(rate_scales=[1]), "damaged: expected 1 rate scales, finite numbers > 0"),
+    "rate scale 0": (packed(rate_scales=[0.0]), "damaged: expected 1 rate scales, finite numbers > 0"),
+    "an infinite rate scale": (
+        packed(encoded=RAW.replace(b"[1.0]", b"[1e999]")),
+        "damaged: expected 1 rate scales, finite numbers > 0",
+    ),
     "float16": (packed(dtype="float16"), "damaged: expected dtype float32 or float64, got 'float16'"),
-    "float64 of too few bytes": (packed(dtype="float64"), "damaged: expected 184 bytes, got 172"),
+    "float64 of too few bytes": (packed(dtype="float64"), "damaged: expected 248 bytes, got 236"),
     "a list for dtype": (packed(dtype=[]), "damaged: expected dtype float32 or float64, got []"),
     "padding": (packed(filler=b" "), "damaged: expected zeros between header and parameters"),
     "nan": (packed(values=[1, np.nan, 3]), "expected finite parameters, got nan"),
@@ -234,8 +280,8 @@ def test_a_missing_file_and_a_directory_are_the_system_s_errors(tmp_path):
 def test_saving_replaces_a_file_whole_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "net.fnn"
     path.write_bytes(b"old" * 10_000)
-    fnn.load(V1).save(path)
-    assert path.read_bytes() == V1_BYTES
+    fnn.load(V2).save(path)
+    assert path.read_bytes() == V2_BYTES
     assert os.listdir(tmp_path) == ["net.fnn"]
 
 
@@ -250,14 +296,14 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
 
     monkeypatch.setattr(_modelfile.os, step, fail)
     with pytest.raises(type(error)):
-        fnn.load(V1).save(path)
+        fnn.load(V2).save(path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["net.fnn"]
 
 
 def test_saving_into_a_directory_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
-        fnn.load(V1).save(tmp_path / "nowhere" / "net.fnn")
+        fnn.load(V2).save(tmp_path / "nowhere" / "net.fnn")
     assert os.listdir(tmp_path) == []
 
 
@@ -265,7 +311,7 @@ def test_only_files_are_replaced(tmp_path):
     message = "expected a file or nothing there, got a directory or a device$"
     for target in (tmp_path, "/dev/null"):
         with pytest.raises(fnn.ModelFileError, match=message):
-            fnn.load(V1).save(target)
+            fnn.load(V2).save(target)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
@@ -284,7 +330,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, bad):
 def test_the_umask_is_honoured(tmp_path, umask):
     before = os.umask(umask)
     try:
-        fnn.load(V1).save(tmp_path / "net.fnn")
+        fnn.load(V2).save(tmp_path / "net.fnn")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "net.fnn").stat().st_mode) == 0o666 & ~umask
@@ -294,18 +340,18 @@ def test_a_symbolic_link_stays_one(tmp_path):
     (tmp_path / "real").mkdir()
     link, target = tmp_path / "link.fnn", tmp_path / "real" / "net.fnn"
     link.symlink_to(target)
-    fnn.load(V1).save(link)  # the target does not exist yet
-    fnn.load(V1).save(link)
+    fnn.load(V2).save(link)  # the target does not exist yet
+    fnn.load(V2).save(link)
     assert link.is_symlink()
-    assert target.read_bytes() == V1_BYTES
+    assert target.read_bytes() == V2_BYTES
     assert os.listdir(tmp_path / "real") == ["net.fnn"]
-    assert fnn.load(link).layout.sizes == (3, 4, 2, 2)
+    assert fnn.load(link).layout.sizes == (3, 4, 3, 2)
 
 
 def test_a_path_may_be_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fnn.load(V1).save("net.fnn")
-    assert fnn.load("net.fnn").layout.sizes == (3, 4, 2, 2)
+    fnn.load(V2).save("net.fnn")
+    assert fnn.load("net.fnn").layout.sizes == (3, 4, 3, 2)
 
 
 def test_sizes_of_thousands_of_digits_are_refused(tmp_path):

@@ -13,7 +13,7 @@ from fnn._optimizers import find_optimizer
         ({"learning_rate": float("nan")}, "learning_rate: expected a finite number > 0, got nan"),
         ({"learning_rate": float("inf")}, "learning_rate: expected a finite number > 0, got inf"),
         ({"learning_rate": True}, "learning_rate: expected a finite number > 0, got True"),
-        ({"learning_rate": "fast"}, "learning_rate: expected a finite number > 0, got 'fast'"),
+        ({"learning_rate": "fast"}, "learning_rate: expected 'depth_scaled' or a finite number > 0, got 'fast'"),
         ({"momentum": 1}, r"momentum: expected a number in \[0, 1\), got 1"),
         ({"momentum": -0.1}, r"momentum: expected a number in \[0, 1\), got -0.1"),
         ({"momentum": float("nan")}, r"momentum: expected a number in \[0, 1\), got nan"),

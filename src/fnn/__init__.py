@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fnn._auto_rate import AutoRate, AutoRate2
+from fnn._depth import rate_by_depth
 from fnn._digits import load_digits
 from fnn._dispatch import available_backends, backend, set_backend, show_config
 from fnn._emphasis import Emphasis
@@ -51,6 +52,7 @@ __all__ = [
     "load",
     "load_digits",
     "losses",
+    "rate_by_depth",
     "set_backend",
     "set_threads",
     "show_config",

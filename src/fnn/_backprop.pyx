@@ -72,7 +72,7 @@ cdef extern from "_simd.h" nogil:
     Py_ssize_t list_nonzero(int32_t *index, const void *u, Py_ssize_t n)
     Py_ssize_t list_fresh(int32_t *index, const void *u, const void *before, Py_ssize_t n)
     void online_transposed(void *delta, void *wt, Py_ssize_t inputs, Py_ssize_t outputs, const void *u,
-                           const void *g, double rate, double limit, int code, double slope)
+                           const void *g, double rate, double limit, bint after, int code, double slope)
     void online_bias(void *bias, Py_ssize_t vecs, const void *g, double rate, double limit)
     void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u,
                         const int32_t *index, Py_ssize_t count, int code, double slope)
@@ -88,7 +88,7 @@ cdef extern from "_simd.h" nogil:
                                const int32_t *listed, Py_ssize_t n_listed, const void *g, double rate, double limit,
                                const void *u, const int32_t *fresh, Py_ssize_t n_fresh, int code, double slope)
     void online_backward(void *w, Py_ssize_t inputs, Py_ssize_t outputs, const void *u, const int32_t *index,
-                         Py_ssize_t count, const void *g, double rate, double limit, void *delta)
+                         Py_ssize_t count, const void *g, double rate, double limit, void *delta, bint after)
 
 cdef extern from * nogil:
     """
@@ -219,6 +219,11 @@ cdef struct Layer:
     Py_ssize_t index  # offset in the index list of its inputs (online)
     bint listed  # whether it lists those that are not zero, or takes all
     bint by_columns  # whether the team's threads share its neurons, or the rows of the batch
+    double rate_scale, rate  # what it multiplies the rule's rate by, and what comes out of that (online)
+    Py_ssize_t skip  # k: it also reads the activation k layers earlier, then u has panels of its own; else 0
+    bint concat  # whether that activation stands beside the one below, or is added to it
+    bint heads  # whether it is the first, on the way back, to hand a share to that activation
+    bint gathers  # whether layers above have handed shares to the activation below it
 
 
 cdef struct Plan:
@@ -228,6 +233,7 @@ cdef struct Plan:
     Py_ssize_t state, gradient  # offsets in the arena; the parameters are at 0; 0 where there is none
     Py_ssize_t row_buffers, row_buffer  # offset in the arena of each thread's three rows of outputs, and a row's length
     Py_ssize_t input_copies, own_input  # of the gathered inputs: room for so many; from one thread's to the next, or 0
+    Py_ssize_t input_delta  # offset in the arena of the slope of the loss by the input of a layer that skips
     Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
     Py_ssize_t block  # offset in the arena of each thread's block of W^T: a panel of INNER rows
     Layer *layers
@@ -247,6 +253,7 @@ cdef struct Job:
     int loss
     double ceiling  # the most that a row's loss, or an output's, counts as
     bint mean, train
+    bint through_updated  # whether deltas go back through weights that have stepped already
     double scale  # of the loss, where not the mean over each batch
     fnn_rule rule
     double alpha  # of the penalty
@@ -446,6 +453,55 @@ cdef void fetch_rows(const Plan *plan, const Job *job, const real *x, const Chun
             r, at = r + 1, 0
 
 
+cdef void move_columns(real *to, Py_ssize_t to_first, const real *source, Py_ssize_t first, Py_ssize_t columns,
+                       Py_ssize_t room, Share share, bint add) noexcept nogil:
+    """Copy columns of a matrix in panels into another's, or add them there, in the rows of `share`."""
+    cdef Py_ssize_t panel = 2 * lanes(to), count, r, j
+    cdef real *t
+    cdef const real *s
+    while columns > 0:
+        count = min(columns, min(panel - to_first % panel, panel - first % panel))
+        t = to + to_first // panel * room * panel + to_first % panel
+        s = source + first // panel * room * panel + first % panel
+        for r in range(share.begin, share.end):
+            if add:
+                for j in range(r * panel, r * panel + count):
+                    t[j] = t[j] + s[j]
+            else:
+                memcpy(t + r * panel, s + r * panel, <size_t>count * sizeof(real))
+        to_first, first, columns = to_first + count, first + count, columns - count
+
+
+cdef void join_share(real *arena, const Plan *plan, Py_ssize_t l, Share share) noexcept nogil:
+    """Eq. 1a: the input of a layer that skips, from the activations that it reads."""
+    cdef const Layer *layer = &plan.layers[l]
+    cdef const Layer *below = &plan.layers[l - 1]
+    cdef Py_ssize_t source = l - layer.skip  # v_source; 0 is the network's input
+    cdef Py_ssize_t width = plan.layers[source - 1].outputs if source else plan.layers[0].inputs
+    move_columns(arena + layer.u, 0, arena + below.v, 0, below.outputs, plan.room, share, False)
+    move_columns(arena + layer.u, below.outputs if layer.concat else 0,
+                 arena + (plan.layers[source - 1].v if source else plan.layers[0].u), 0, width, plan.room, share,
+                 not layer.concat)
+
+
+cdef void spread_share(real *arena, const Plan *plan, Py_ssize_t l, Share share) noexcept nogil:
+    """Eq. 5a and 6: what the input of a layer that skips hands back to the activations that it reads."""
+    cdef const Layer *layer = &plan.layers[l]
+    cdef const Layer *below = &plan.layers[l - 1]
+    cdef const Layer *source
+    cdef Py_ssize_t panel = 2 * plan.lanes, p, at
+    cdef real *s = arena + plan.input_delta
+    cdef real *g = arena + below.g
+    if layer.skip < l:  # the network's input needs no delta
+        source = &plan.layers[l - layer.skip - 1]
+        move_columns(arena + source.g, 0, s, below.outputs if layer.concat else 0, source.outputs, plan.room, share,
+                     not layer.heads)
+    move_columns(g, 0, s, 0, below.outputs, plan.room, share, layer.gathers)
+    for p in range(pieces(below.outputs, panel)):
+        at = (p * plan.room + share.begin) * panel
+        factor_values(g + at, g + at, arena + below.v + at, (share.end - share.begin) * panel, below.code, below.slope)
+
+
 cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread) noexcept nogil:
     """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z."""
     cdef const Layer *layer = &plan.layers[l]
@@ -455,6 +511,8 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *w
     cdef real *bias
+    if layer.skip:
+        join_share(arena, plan, l, share)
     for slab in range(pieces(layer.inputs, INNER)):
         k = slab * INNER
         inner = min(INNER, layer.inputs - k)
@@ -574,18 +632,24 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
 
 
 cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread) noexcept nogil:
-    """Eq. 5 and 6 from layer l to the layer below, of which `share` is: g_below = (g W^T) * phi'."""
+    """Eq. 5 and 6 from layer l to the layer below, of which `share` is: g_below = (g W^T) * phi'.
+
+    A layer that skips puts g W^T elsewhere first; on an activation that others read too the sum goes on (eq. 5a).
+    """
     cdef const Layer *layer = &plan.layers[l]
     cdef const Layer *below = &plan.layers[l - 1]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k, inner, i, r, next_r
     cdef Py_ssize_t slab, p, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
+    cdef Py_ssize_t last = pieces(layer.inputs, panel) if layer.skip else share.last
+    cdef real *to = arena + (plan.input_delta if layer.skip else below.g)
+    cdef bint goes_on = layer.gathers and not layer.skip
     cdef real *wt = arena + plan.block + thread * INNER * panel
     if rows == 0:
         return
     for slab in range(pieces(layer.outputs, INNER)):
         k = slab * INNER
         inner = min(INNER, layer.outputs - k)
-        for p in range(share.first, share.last):
+        for p in range(share.first, last):
             i = p * panel
             vecs = vectors(layer.inputs - i, vector)
             transpose_block_of(wt, arena, plan, layer, i, k, k + inner)
@@ -593,10 +657,19 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share shar
                 r = share.begin + rows * tile // tiles
                 next_r = share.begin + rows * (tile + 1) // tiles
                 backward_tile(
-                    arena + below.g + i * plan.room + r * panel, next_r - r, vecs,
+                    to + i * plan.room + r * panel, next_r - r, vecs,
                     arena + layer.g + k * plan.room + r * panel, room, inner, wt,
-                    k == 0, k + INNER >= layer.outputs, arena + layer.u + i * plan.room + r * panel,
-                    below.code, below.slope)
+                    k == 0 and not goes_on, k + INNER >= layer.outputs and not layer.skip,
+                    arena + layer.u + i * plan.room + r * panel, below.code, below.slope)
+    if layer.skip:
+        spread_share(arena, plan, l, share)
+
+
+cdef inline fnn_rule rule_of(const fnn_rule *rule, const Layer *layer) noexcept nogil:
+    """The rule with the layer's own rate."""
+    cdef fnn_rule found = rule[0]
+    found.rate = rule.rate * layer.rate_scale
+    return found
 
 
 cdef inline fnn_rule without_decay(const fnn_rule *rule) noexcept nogil:
@@ -621,7 +694,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
     cdef Py_ssize_t panels = pieces(layer.outputs, panel), units = inner_panels * panels
     cdef Py_ssize_t first = units * thread // threads, last = units * (thread + 1) // threads
     cdef bint updates = rule.kind != FNN_STORE and rule.kind != FNN_ADD
-    cdef fnn_rule bias_rule = without_decay(rule)
+    cdef fnn_rule own = rule_of(rule, layer), bias_rule = without_decay(&own)
     cdef real *state = arena + (plan.state if updates else plan.gradient)  # plain SGD has none and touches none
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *g
@@ -648,7 +721,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
                     r = height * tile // tiles
                     at = layer.weights + o * (layer.inputs + 1) + (i + r) * vecs * vector
                     gradient_tile(arena + at, state + at, height * (tile + 1) // tiles - r, vecs,
-                                  u + i * plan.room + r, g, rows, rule)
+                                  u + i * plan.room + r, g, rows, &own)
                 if i == 0:
                     at = layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
                     bias_tile(arena + at, state + at, vecs, g, rows, &bias_rule)
@@ -658,11 +731,13 @@ cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, cons
     """Eq. 8 and 9 for this thread's share of the parameters, from the gradient of several chunks."""
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, i, o, unit, units, width, count, at, inner_panels
     cdef const Layer *layer
-    cdef fnn_rule bias_rule = without_decay(rule)
+    cdef fnn_rule own, bias_rule
     cdef real *state = arena + plan.state
     cdef real *gradient = arena + plan.gradient
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
+        own = rule_of(rule, layer)
+        bias_rule = without_decay(&own)
         inner_panels = pieces(layer.inputs, panel)
         units = inner_panels * pieces(layer.outputs, panel)
         for unit in range(units * thread // job.threads, units * (thread + 1) // job.threads):
@@ -672,7 +747,7 @@ cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, cons
             at = layer.weights + o * (layer.inputs + 1) + i * width
             if job.alpha:
                 job.squares[layer.units + unit] = sum_of_squares(arena + at, count)
-            update_values(arena + at, state + at, gradient + at, count, rule)
+            update_values(arena + at, state + at, gradient + at, count, &own)
             if unit % inner_panels == 0:
                 at += layer.inputs * width
                 update_values(arena + at, state + at, gradient + at, width, &bias_rule)
@@ -807,31 +882,90 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
         chunk = next_chunk(plan, job, chunk)
 
 
+cdef void updated_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
+    """Every sample in order, eq. 21 to 23, where layers skip: the last layer steps, the output is computed anew, and
+    deltas go through weights that have stepped already."""
+    cdef Py_ssize_t l, r, last = plan.n_layers - 1
+    cdef double scale
+    cdef Share row
+    cdef Chunk chunk
+    chunk.batch_rows, chunk.rows = 1, 1
+    for r in range(job.n_rows):
+        chunk.start = chunk.batch_start = r
+        scale = scale_of(<const real *>job.row_weights, job, job.order + r, 1)
+        gather_rows(arena, plan, job, &chunk, 0)
+        for l in range(plan.n_layers):
+            forward_share(arena, plan, l, share_of(plan, &plan.layers[l], 1, 0, 1), 0)
+        row = share_of(plan, &plan.layers[last], 1, 0, 1)
+        output_delta_rows(arena, plan, job, 0, job.order + r, scale, 0, 1)
+        job.total += counted(job, scale, 1) * job.row_losses[0]
+        gradient_share(arena, plan, last, 1, &job.rule, 0, 1, job, NULL)
+        forward_share(arena, plan, last, row, 0)
+        output_delta_rows(arena, plan, job, 0, job.order + r, scale, 0, 1)
+        for l in range(last, 0, -1):
+            backward_share(arena, plan, l, share_of(plan, &plan.layers[l - 1], 1, 0, 1), 0)
+            gradient_share(arena, plan, l - 1, 1, &job.rule, 0, 1, job, NULL)
+        look_at_clock(job, r + 1, job.operations)
+        if job.stop:
+            break
+
+
+cdef void online_output(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t *counts) noexcept nogil:
+    """Eq. 1 and 2 for one sample and one layer above the first, from the inputs that are listed."""
+    cdef const Layer *layer = &plan.layers[l]
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, p, o, vecs
+    cdef real *w
+    for p in range(pieces(layer.outputs, panel)):
+        o = p * panel
+        vecs = vectors(layer.outputs - o, vector)
+        w = arena + layer.weights + o * (layer.inputs + 1)
+        online_forward(
+            arena + layer.v + o, vecs, w, w + layer.inputs * vecs * vector, arena + layer.u, plan.index + layer.index,
+            counts[l], FNN_IDENTITY if l == plan.n_layers - 1 else layer.code, layer.slope)
+
+
+cdef void online_back(real *arena, const Plan *plan, const Job *job, Py_ssize_t l, Py_ssize_t count,
+                      double rate) noexcept nogil:
+    """Eq. 5 to 9 for one sample and one layer above the first: its step, and the delta of the layer below."""
+    cdef const Layer *layer = &plan.layers[l]
+    cdef const Layer *under = &plan.layers[l - 1]
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, p, o, vecs
+    cdef double limit = job.rule.saturation
+    cdef real *g = arena + layer.g
+    cdef real *u = arena + layer.u
+    cdef real *below = NULL
+    cdef real *w
+    if layer.transposed:
+        online_transposed(arena + under.g, arena + layer.transposed, layer.inputs, layer.outputs, u, g, rate, limit,
+                          job.through_updated, under.code, under.slope)
+    else:
+        below = arena + under.g
+        if layer.listed:  # an input that is not listed is a ReLU that is off
+            memset(below, 0, <size_t>padded(layer.inputs, vector) * sizeof(real))
+    online_backward(arena + layer.weights, layer.inputs, layer.outputs, u, plan.index + layer.index, count, g, rate,
+                    limit, below, job.through_updated)
+    if below is not NULL and not layer.listed:  # the factor of a listed ReLU is 1
+        factor_values(below, below, u, padded(layer.inputs, vector), under.code, under.slope)
+    for p in range(pieces(layer.outputs, panel)):
+        o = p * panel
+        vecs = vectors(layer.outputs - o, vector)
+        w = arena + layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
+        online_bias(w, vecs, g + o, rate, limit)
+
+
 cdef void online_upper(real *arena, const Plan *plan, Job *job, Py_ssize_t row, Py_ssize_t *counts) noexcept nogil:
     """One sample from the first layer's v forward, and back to its g; the weights of all layers above move at once.  A
     ReLU that is off contributes nothing forward and receives nothing backward (docs/backprop.md, online training)."""
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, p, o, vecs, n_layers = plan.n_layers
+    cdef Py_ssize_t vector = plan.lanes, l, last = plan.n_layers - 1
     cdef const Layer *layer
-    cdef real *u
-    cdef real *w
-    cdef real *g
-    cdef real *below
     cdef const Py_ssize_t *order = &row
-    cdef double rate = job.rule.rate, limit = job.rule.saturation
     cdef double scale = 1.0 if job.mean else job.scale, times = 1
-    for l in range(n_layers):
+    for l in range(plan.n_layers):
         layer = &plan.layers[l]
         if l > 0:
-            u = arena + layer.u
             if layer.listed:
-                counts[l] = list_nonzero(plan.index + layer.index, u, layer.inputs)
-            for p in range(pieces(layer.outputs, panel)):
-                o = p * panel
-                vecs = vectors(layer.outputs - o, vector)
-                w = arena + layer.weights + o * (layer.inputs + 1)
-                online_forward(
-                    arena + layer.v + o, vecs, w, w + layer.inputs * vecs * vector, u, plan.index + layer.index,
-                    counts[l], FNN_IDENTITY if l == n_layers - 1 else layer.code, layer.slope)
+                counts[l] = list_nonzero(plan.index + layer.index, arena + layer.u, layer.inputs)
+            online_output(arena, plan, l, counts)
         if layer.code == FNN_SIGMOID:  # sigmoid(0) is not 0, and the padding must be
             memset(arena + layer.v + layer.outputs, 0,
                    <size_t>(padded(layer.outputs, vector) - layer.outputs) * sizeof(real))
@@ -840,28 +974,12 @@ cdef void online_upper(real *arena, const Plan *plan, Job *job, Py_ssize_t row, 
         times = counted(job, scale, 1)
     output_delta_rows(arena, plan, job, 0, order, scale, 0, 1)
     job.total += times * job.row_losses[0]
-    for l in range(n_layers - 1, 0, -1):
-        layer = &plan.layers[l]
-        g = arena + layer.g
-        u = arena + layer.u
-        below = NULL
-        if layer.transposed:
-            online_transposed(arena + plan.layers[l - 1].g, arena + layer.transposed, layer.inputs, layer.outputs, u, g,
-                              rate, limit, plan.layers[l - 1].code, plan.layers[l - 1].slope)
-        else:
-            below = arena + plan.layers[l - 1].g
-            if layer.listed:  # an input that is not listed is a ReLU that is off
-                memset(below, 0, <size_t>padded(layer.inputs, vector) * sizeof(real))
-        online_backward(arena + layer.weights, layer.inputs, layer.outputs, u, plan.index + layer.index, counts[l], g,
-                        rate, limit, below)
-        if below is not NULL and not layer.listed:  # the factor of a listed ReLU is 1
-            factor_values(below, below, u, padded(layer.inputs, vector), plan.layers[l - 1].code,
-                          plan.layers[l - 1].slope)
-        for p in range(pieces(layer.outputs, panel)):
-            o = p * panel
-            vecs = vectors(layer.outputs - o, vector)
-            w = arena + layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
-            online_bias(w, vecs, g + o, rate, limit)
+    if job.through_updated and last:  # eq. 21 and 22; the delta below is computed again, without a step
+        online_back(arena, plan, job, last, counts[last], plan.layers[last].rate)
+        online_output(arena, plan, last, counts)
+        output_delta_rows(arena, plan, job, 0, order, scale, 0, 1)
+    for l in range(last, 0, -1):
+        online_back(arena, plan, job, l, counts[l], 0 if job.through_updated and l == last else plan.layers[l].rate)
 
 
 cdef void online_first(real *arena, const Plan *plan, const Job *job, int thread, const real *u, const int32_t *listed,
@@ -875,7 +993,7 @@ cdef void online_first(real *arena, const Plan *plan, const Job *job, int thread
     cdef const Layer *layer = &plan.layers[0]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, panels = pieces(layer.outputs, panel), p, o, vecs
     cdef int code = FNN_IDENTITY if plan.n_layers == 1 else layer.code
-    cdef double rate = job.rule.rate, limit = job.rule.saturation
+    cdef double rate = layer.rate, limit = job.rule.saturation
     cdef real *w
     cdef real *bias
     cdef real *v
@@ -893,14 +1011,14 @@ cdef void online_first(real *arena, const Plan *plan, const Job *job, int thread
         online_bias(bias, vecs, g, rate, limit)
         if u is NULL:
             online_backward(w, layer.inputs, min(panel, layer.outputs - o), before, listed, n_listed, g, rate, limit,
-                            <real *>NULL)
+                            <real *>NULL, False)
         else:
             online_update_forward(v, vecs, w, bias, before, listed, n_listed, g, rate, limit, u, fresh, n_fresh, code,
                                   layer.slope)
 
 
 cdef inline double narrow_row(real *arena, const Layer *layers, Py_ssize_t n_layers, const real *x, const real *y,
-                              double scale, double rate, bint limited, double limit) noexcept nogil:
+                              double scale, bint limited, double limit) noexcept nogil:
     """One sample forward and backward through layers of one vector each, and its loss."""
     cdef Py_ssize_t l, last = n_layers - 1
     cdef const Layer *layer
@@ -920,10 +1038,10 @@ cdef inline double narrow_row(real *arena, const Layer *layers, Py_ssize_t n_lay
         if l == last:
             loss = narrow_turn(
                 to, arena + layer.weights, arena + layer.transposed, u, layer.inputs, layer.outputs, layer.code,
-                layer.slope, y, scale, rate, limited, limit, below.code, below.slope)
+                layer.slope, y, scale, layer.rate, limited, limit, below.code, below.slope)
         else:
             narrow_backward(to, arena + layer.weights, arena + layer.transposed, u, layer.inputs, arena + layer.g,
-                            layer.outputs, rate, limited, limit, below.code, below.slope)
+                            layer.outputs, layer.rate, limited, limit, below.code, below.slope)
     return loss
 
 
@@ -933,17 +1051,17 @@ cdef void narrow_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
     cdef Py_ssize_t piece = max(1, <Py_ssize_t>(OPERATIONS_BETWEEN_CLOCKS / job.operations))
     cdef const real *x = <const real *>job.x
     cdef const real *y = <const real *>job.y
-    cdef double scale = 1.0 if job.mean else job.scale, rate = job.rule.rate, limit = job.rule.saturation, total = 0
+    cdef double scale = 1.0 if job.mean else job.scale, limit = job.rule.saturation, total = 0
     while done < job.n_rows and not job.stop:
         piece = min(piece, job.n_rows - done)
         if limit == INFINITY:
             for r in range(done, done + piece):
                 total += narrow_row(arena, plan.layers, plan.n_layers, x + job.order[r] * inputs,
-                                    y + job.order[r] * outputs, scale, rate, False, limit)
+                                    y + job.order[r] * outputs, scale, False, limit)
         else:
             for r in range(done, done + piece):
                 total += narrow_row(arena, plan.layers, plan.n_layers, x + job.order[r] * inputs,
-                                    y + job.order[r] * outputs, scale, rate, True, limit)
+                                    y + job.order[r] * outputs, scale, True, limit)
         done += piece
         look_at_clock(job, done, piece * job.operations)
     job.total = total
@@ -961,7 +1079,7 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
     cdef int32_t *fresh = now + plan.list_room
     cdef const real *before = NULL
     cdef const real *u = <const real *>job.x + job.order[0] * inputs
-    if plan.narrow and job.loss == SQUARED_ERROR and job.row_weights is NULL:
+    if plan.narrow and job.loss == SQUARED_ERROR and job.row_weights is NULL and not job.through_updated:
         if thread == 0:
             narrow_epoch(arena, plan, job)
         return
@@ -1161,8 +1279,7 @@ def backward(layout, parameters, layers, g):
     for start in range(0, len(g), work.plan.rows):
         rows = slice(start, start + work.plan.rows)
         work.put("g", layout.n_layers - 1, deltas[-1][rows])
-        for l in range(layout.n_layers):
-            work.put("u", l, layers[l][rows])
+        work.put_layers(layers, rows)
         work.backward(len(deltas[-1][rows]))
         for l in range(layout.n_layers - 1):
             work.take("g", l, deltas[l][rows])
@@ -1174,8 +1291,8 @@ def gradient(layout, layers, deltas, out):
     cdef Workspace work = Workspace(layout, out.dtype, len(layers[0]), 0, 1, keep_gradient=True)
     for start in range(0, len(layers[0]), work.plan.rows):
         rows = slice(start, start + work.plan.rows)
+        work.put_layers(layers, rows)
         for l in range(layout.n_layers):
-            work.put("u", l, layers[l][rows])
             work.put("g", l, deltas[l][rows])
         work.add_gradient(len(layers[0][rows]), start == 0)
     work.store_gradient(out)
@@ -1262,7 +1379,7 @@ cdef class Workspace:
         cdef Layer *layer
         cdef Py_ssize_t l, at, inputs = 0, units = 0, vector, panel
         self.layout, self.batch_size = layout, batch_size
-        self.online = batch_size == 1 and not states and not keep_gradient
+        self.online = batch_size == 1 and not states and not keep_gradient and not layout.has_skips
         self.asked_threads, self.most_threads = threads, min(threads, FNN_MOST_THREADS)
         self.single = np.dtype(dtype) == np.float32
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
@@ -1287,6 +1404,10 @@ cdef class Workspace:
             layer.code, layer.slope = layout.activations[l].code, layout.activations[l].slope
             layer.weights, layer.index, layer.units = at, inputs, units
             units += pieces(layer.inputs, panel) * pieces(layer.outputs, panel)
+            layer.rate_scale = layout.rate_scales[l]
+            layer.skip, layer.concat = layout.skips[l].distance, layout.skips[l].mode == "concat"
+            layer.gathers = l in layout.skipped_to
+            layer.heads = all(l - layer.skip != m - layout.skips[m].distance for m in range(l + 1, layout.n_layers))
             layer.listed = layer.inputs > FEW_INPUTS and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
             at += (layer.inputs + 1) * padded(layer.outputs, vector)
             if l == 0:
@@ -1309,12 +1430,18 @@ cdef class Workspace:
             layer = &plan.layers[l]
             if l > 0:
                 layer.u = plan.layers[l - 1].v
+                if layer.skip:
+                    layer.u = at
+                    at += plan.room * padded(layer.inputs, panel)
                 if self.online and layer.outputs <= panel:
                     layer.transposed = at
                     at += padded(layer.inputs, vector) * padded(layer.outputs, vector)
             layer.v = at
             layer.g = at + plan.room * padded(layer.outputs, panel)
             at += 2 * plan.room * padded(layer.outputs, panel)
+        if layout.has_skips:
+            plan.input_delta = at
+            at += plan.room * max(padded(layout.shapes[l][0], panel) for l in range(plan.n_layers) if layout.skips[l][0])
         plan.row_buffers, plan.row_buffer = at, padded(layout.sizes[-1], panel)
         at += 3 * plan.row_buffer * self.most_threads
         plan.block = at
@@ -1340,8 +1467,8 @@ cdef class Workspace:
             values = others * plan.rows * ((2.0 if l else 0.0) * layer.inputs + layer.outputs)
             rows = alone / team + width * (weights + values) / BYTES_A_SECOND
             columns = (alone * pieces(panels, team) / panels + width * values / BYTES_A_SECOND + 2 * SECONDS_TO_MEET)
-            layer.by_columns = team > 1 and columns < rows
-            total += min(rows, columns) if team > 1 else alone
+            layer.by_columns = team > 1 and columns < rows and not plan.input_delta
+            total += (columns if layer.by_columns else rows) if team > 1 else alone
         return total + 2 * SECONDS_TO_MEET * (team > 1)
 
     cdef double _online_seconds(self, int team):
@@ -1393,11 +1520,14 @@ cdef class Workspace:
     @property
     def by_columns(self):
         """Of each layer, whether the threads share its neurons; else they share the batch's rows.  `threads` sets it to
-        what should take the least time; it may be set to compare."""
+        what should take the least time; it may be set to compare.  With skips they always share rows: what a skip joins
+        and spreads is then each thread's own."""
         return [bool(self.plan.layers[l].by_columns) for l in range(self.plan.n_layers)]
 
     @by_columns.setter
     def by_columns(self, chosen):
+        if self.plan.input_delta and any(chosen):
+            raise ValueError("by_columns: a network with skips shares rows only")
         for l in range(self.plan.n_layers):
             self.plan.layers[l].by_columns = chosen[l]
         self._place_inputs()
@@ -1445,8 +1575,21 @@ cdef class Workspace:
             transpose_small(<double *>self.memory, &self.plan)
 
     def put(self, str which, Py_ssize_t l, values):
-        """Copy rows (B, width) into the panels of layer l's input "u" or delta "g"."""
+        """Copy rows (B, width) into the panels of layer l's input "u", output "v" or delta "g"."""
         _panels(self, which, l, np.ascontiguousarray(values), True)
+
+    def put_layers(self, layers, rows):
+        """Copy some rows of [x, v_1, ..., v_(L-1)] into the panels that layers read, and join what some of them read."""
+        cdef Py_ssize_t l
+        cdef Share share
+        self.put("u", 0, layers[0][rows])
+        for l in range(1, self.plan.n_layers):
+            self.put("v", l - 1, layers[l][rows])
+            share = share_of(&self.plan, &self.plan.layers[l], len(layers[0][rows]), 0, 1)
+            if self.plan.layers[l].skip and self.single:
+                join_share(<float *>self.memory, &self.plan, l, share)
+            elif self.plan.layers[l].skip:
+                join_share(<double *>self.memory, &self.plan, l, share)
 
     def take(self, str which, Py_ssize_t l, values):
         """Copy rows out of the panels of layer l's output "v" or delta "g" into `values` (B, width)."""
@@ -1557,6 +1700,10 @@ cdef void take_part(const Task *task, int thread) noexcept nogil:
         online_epoch(<float *>task.memory, task.plan, task.job, task.counts, thread)
     elif task.online:
         online_epoch(<double *>task.memory, task.plan, task.job, task.counts, thread)
+    elif task.job.through_updated and task.single:
+        updated_epoch(<float *>task.memory, task.plan, task.job)
+    elif task.job.through_updated:
+        updated_epoch(<double *>task.memory, task.plan, task.job)
     elif task.single:
         minibatch_epoch(<float *>task.memory, task.plan, task.job, thread)
     else:
@@ -1680,7 +1827,7 @@ def predict(layout, parameters, x, threads):
     cdef Py_ssize_t n = len(x)
     sizes = layout.sizes
     out = np.empty((n, sizes[-1]), parameters.dtype)
-    if n <= FEW_PREDICTED or n * <double>layout.operations < FEW_OPERATIONS:
+    if not layout.has_skips and (n <= FEW_PREDICTED or n * <double>layout.operations < FEW_OPERATIONS):
         scratch = np.empty(2 * (layout.widest + 16), parameters.dtype)
         if parameters.dtype == np.float32:
             _predict_few[float](out, parameters, x, layout.table, scratch)
@@ -1713,13 +1860,14 @@ def loss_and_gradient(layout, parameters, x, y, loss, scale, threads, weights=No
     return scale * total, out
 
 
-def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick, weights=None):
+def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick, weights=None, through_updated=False):
     """Train once on the rows `order` of x and y, batch after batch, and return the sum of the batches' losses.
 
     A batch's loss is that before its update, `rule`'s penalty included.  It is the sum over its rows, each as often as
     `weights` (N,) says; with `mean` the batch steps along their weighted mean, which counts once for every row in the
-    returned sum.  A batch whose weights add up to zero stands still.  `tick(rows_done)` is called every 0.02 s; what it
-    raises, and Ctrl-C, ends the epoch with the working parameters as of a completed update.
+    returned sum.  A batch whose weights add up to zero stands still.  `through_updated`: eq. 21 to 23, for batches of
+    one row and plain SGD without a penalty.  `tick(rows_done)` is called every 0.02 s; what it raises, and Ctrl-C, ends
+    the epoch with the working parameters as of a completed update.
     """
     cdef Epoch epoch = new_epoch(work, x, y, order, loss, 1.0, mean, True, tick, weights)
     epoch.job.rule, epoch.job.updates = c_rule(rule, work.plan.n_padded), work.updates
@@ -1727,8 +1875,13 @@ def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick, weights=Non
         epoch.job.t = fista_t(work.updates)
     # A penalty moves all weights at every row, and a floor may.
     epoch.online = work.online and not rule.alpha and not rule.floor
+    epoch.job.through_updated = through_updated
     if rule.alpha:
         epoch.penalise(rule.alpha)
+    if through_updated and not epoch.online:
+        epoch.job.threads = 1
+    for l in range(work.plan.n_layers):
+        work.plan.layers[l].rate = rule.rate * work.plan.layers[l].rate_scale
     try:
         total = epoch.run()
     finally:  # after Ctrl-C too

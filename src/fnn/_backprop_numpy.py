@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -67,14 +68,25 @@ def derivative_factor(v: np.ndarray, activation: Activation) -> np.ndarray:
     return factor
 
 
+def layer_input(layout: Layout, layers: list[np.ndarray], index: int) -> np.ndarray:
+    """Eq. 1a: what layer `index` (from 0) reads of [x, v_1, ...]: (B, I)."""
+    distance, mode = layout.skips[index]
+    if not distance:
+        return layers[index]
+    below, earlier = layers[index], layers[index - distance]
+    joined: np.ndarray = below + earlier if mode == "add" else np.hstack([below, earlier])
+    return joined
+
+
 def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
     """Eq. 1 and 2 for every layer: [x, v_1, ..., v_(L-1), z_L].
 
     The last entry is the output layer's pre-activation, from which both the output and the loss are computed.
     """
     layers = [x]
-    for block, activation in zip(layout.blocks(parameters), layout.activations, strict=True):
-        z = layers[-1] @ block[:-1] + block[-1]
+    for index, (block, activation) in enumerate(zip(layout.blocks(parameters), layout.activations, strict=True)):
+        u = layer_input(layout, layers, index)
+        z = u @ block[:-1] + block[-1]
         layers.append(z if len(layers) == layout.n_layers else activate(z, activation))
     return layers
 
@@ -112,18 +124,39 @@ def output_delta(
     return np.minimum(row_losses, loss.ceiling), scale * (v * total - y)
 
 
+def propagate(
+    layout: Layout, block: np.ndarray, layers: list[np.ndarray], index: int, g: np.ndarray, skipped: list[np.ndarray]
+) -> np.ndarray:
+    """Eq. 5 and 6 from layer `index` (from 0), whose g is (B, O), to the layer below: its g.
+
+    Eq. 5a: what a skip hands to an earlier activation waits in `skipped`, one sum for each of [x, v_1, ...].
+    """
+    back_propagated = g @ block[:-1].T
+    distance, mode = layout.skips[index]
+    if distance:
+        width = layout.sizes[index]
+        share = back_propagated if mode == "add" else back_propagated[:, width:]
+        skipped[index - distance] = skipped[index - distance] + share
+        back_propagated = back_propagated[:, :width]
+    if index in layout.skipped_to:
+        back_propagated = back_propagated + skipped[index]
+    delta: np.ndarray = back_propagated * derivative_factor(layers[index], layout.activations[index - 1])
+    return delta
+
+
 def backward(layout: Layout, parameters: np.ndarray, layers: list[np.ndarray], g: np.ndarray) -> list[np.ndarray]:
     """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update."""
     deltas = [g]
+    blocks, skipped = layout.blocks(parameters), [np.zeros_like(g, shape=())] * layout.n_layers
     for index in range(layout.n_layers - 1, 0, -1):
-        back_propagated = deltas[0] @ layout.blocks(parameters)[index][:-1].T
-        deltas.insert(0, back_propagated * derivative_factor(layers[index], layout.activations[index - 1]))
+        deltas.insert(0, propagate(layout, blocks[index], layers, index, deltas[0], skipped))
     return deltas
 
 
 def gradient(layout: Layout, layers: list[np.ndarray], deltas: list[np.ndarray], out: np.ndarray) -> np.ndarray:
     """Eq. 7: the gradient (P,), every weight's `sum_b u[b, i] g[b, o]` and every bias's `sum_b g[b, o]`, in `out`."""
-    for block, u, g in zip(layout.blocks(out), layers, deltas, strict=False):
+    for index, (block, g) in enumerate(zip(layout.blocks(out), deltas, strict=True)):
+        u = layer_input(layout, layers, index)
         np.matmul(u.T, g, out=block[:-1])
         np.sum(g, axis=0, out=block[-1])
     return out
@@ -226,6 +259,8 @@ class Workspace:
         self.state = np.zeros(states * layout.n_parameters, dtype)
         self.updates = 0
         self.penalties = 0.0  # what they make of the sum that the last epoch returned
+        scales = np.array(layout.rate_scales)
+        self.rate_scales = None if np.all(scales == 1) else np.repeat(scales, np.diff(layout.offsets))
 
     def load(self, parameters: np.ndarray, saturation: float) -> None:
         """Copy the parameters (P,) in, brought inside the saturation limit."""
@@ -287,28 +322,36 @@ def train_epoch(
     mean: bool,
     tick: Callable[[int], None] | None,
     weights: np.ndarray | None = None,
+    through_updated: bool = False,
 ) -> float:
     """Train once on the rows `order` of x and y, batch after batch, and return the sum of the batches' losses.
 
     A batch's loss is that before its update, `rule`'s penalty included.  It is the sum over its rows, each as often as
     `weights` (N,) says; with `mean` the batch steps along their weighted mean, which counts once for every row in the
-    returned sum.  A batch whose weights add up to zero stands still.  `tick(rows_done)` is called every 0.02 s; what it
-    raises, and Ctrl-C, ends the epoch with the working parameters as of a completed update.
+    returned sum.  A batch whose weights add up to zero stands still.  `through_updated`: eq. 21 to 23, for batches of
+    one row and plain SGD without a penalty.  `tick(rows_done)` is called every 0.02 s; what it raises, and Ctrl-C, ends
+    the epoch with the working parameters as of a completed update.
     """
     total, penalties, last = 0.0, 0.0, time.monotonic()
     for start in range(0, len(order), work.batch_size):
         rows = order[start : start + work.batch_size]
         whole = len(rows) if weights is None else float(weights[rows].sum(dtype=np.float64))
         scale = 1.0 if not mean else 1 / whole if whole else 0.0
-        times = len(rows) * scale if mean and weights is not None else 1.0
-        total += times * _batch_gradient(work, x, y, rows, loss, scale, weights)
-        if rule.alpha:
-            penalties += times * penalty(work.layout, work.parameters, rule.alpha)
-            for w, slope in zip(*map(work.layout.weights, (work.parameters, work.gradient)), strict=True):
-                slope += rule.alpha * scale * w
-        stepped = saturated_update(work.parameters, work.state, work.gradient, rule.at(work.updates + 1))
+        if through_updated:
+            total += _step_through_updated(work, x[rows], y[rows], loss, rule, scale * whole)
+        else:
+            times = len(rows) * scale if mean and weights is not None else 1.0
+            total += times * _batch_gradient(work, x, y, rows, loss, scale, weights)
+            if rule.alpha:
+                penalties += times * penalty(work.layout, work.parameters, rule.alpha)
+                for w, slope in zip(*map(work.layout.weights, (work.parameters, work.gradient)), strict=True):
+                    slope += rule.alpha * scale * w
+            step: Any = rule.at(work.updates + 1)
+            if work.rate_scales is not None:  # a rate for every parameter
+                step = step._replace(rate=(step.rate * work.rate_scales).astype(work.parameters.dtype))
+            work.gradient = saturated_update(work.parameters, work.state, work.gradient, step)
         # The old parameters' memory takes the next gradient; an interrupt before this line leaves the old parameters.
-        work.parameters, work.gradient, work.updates = stepped, work.parameters, work.updates + 1
+        work.parameters, work.gradient, work.updates = work.gradient, work.parameters, work.updates + 1
         if tick is not None and time.monotonic() - last >= TICK_SECONDS:
             tick(start + len(rows))
             last = time.monotonic()
@@ -342,3 +385,26 @@ def _batch_gradient(
             work.gradient += gradient(layout, layers, deltas, work.partial)
         total += float(row_losses.sum())
     return total
+
+
+def _step_through_updated(work: Workspace, x: np.ndarray, y: np.ndarray, loss: Loss, rule: Rule, scale: float) -> float:
+    """Eq. 21 to 23 for one row: put the new parameters into work.gradient; return the row's loss before the update.
+
+    The loss counts `scale` times.
+    """
+    layout, output = work.layout, work.layout.activations[-1]
+    np.copyto(work.gradient, work.parameters)
+    blocks = layout.blocks(work.gradient)
+    layers = forward(layout, work.parameters, x)
+    row_losses, g = output_delta(layers[-1], y, loss, output, scale)
+    skipped = [np.zeros_like(g, shape=())] * layout.n_layers
+    for index in range(layout.n_layers - 1, -1, -1):
+        block, u = blocks[index], layer_input(layout, layers, index)
+        slope = np.vstack([u.T @ g, g])
+        scaled = rule._replace(rate=rule.rate * layout.rate_scales[index])
+        block[:] = saturated_update(block, work.state, slope, scaled)
+        if index == layout.n_layers - 1:
+            g = output_delta(u @ block[:-1] + block[-1], y, loss, output, scale)[1]
+        if index > 0:
+            g = propagate(layout, block, layers, index, g, skipped)
+    return scale * float(row_losses.sum())

@@ -9,12 +9,50 @@ P parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from fnn._formulas import Activation
+
+SKIP_MODES = ("add", "concat")
+
+
+class Skip(NamedTuple):
+    """How a layer reads an earlier activation beside the one below it (docs/backprop.md, eq. 1a)."""
+
+    distance: int = 0  # k: it also reads the activation k layers earlier; 0: it does not
+    mode: str = "add"  # or "concat"
+
+
+def fan_ins(sizes: Sequence[int], skips: Sequence[Skip]) -> list[int]:
+    """Fan-in of every layer: what it reads, counted once where two activations are added."""
+    return [
+        sizes[layer] + (sizes[layer - skip.distance] if skip.distance and skip.mode == "concat" else 0)
+        for layer, skip in enumerate(skips)
+    ]
+
+
+def parameter_count(sizes: Sequence[int], skips: Sequence[Skip]) -> int:
+    """P in Python's integers: of absurd sizes too, which must not wrap around."""
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in zip(fan_ins(sizes, skips), sizes[1:], strict=True))
+
+
+def skip_fault(sizes: Sequence[int], skips: Sequence[Skip]) -> str:
+    """What keeps the skips from fitting the sizes; nothing if they fit."""
+    for layer, (distance, mode) in enumerate(skips):
+        if distance > layer:
+            return f"layer {layer + 1}: expected a skip of at most {layer}, which reaches the input, got {distance}"
+        here, there = sizes[layer], sizes[layer - distance]
+        if mode == "add" and here != there:
+            return (
+                f"layer {layer + 1}: expected two activations of equal width to add, got {here} and {there}; "
+                'skip_mode="concat" takes any'
+            )
+    return ""
 
 
 @dataclass(frozen=True)
@@ -27,10 +65,20 @@ class Layout:
         Width of the input followed by the width of every layer: L + 1 numbers.
     activations : tuple of Activation
         One for each of the L layers.
+    skips : tuple of Skip, optional
+        One for each of the L layers; none of them skips unless given.
+    rate_scales : tuple of float, optional
+        What each of the L layers multiplies the learning rate by; 1 unless given.
     """
 
     sizes: tuple[int, ...]
     activations: tuple[Activation, ...]
+    skips: tuple[Skip, ...] = ()
+    rate_scales: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "skips", self.skips or (Skip(),) * self.n_layers)
+        object.__setattr__(self, "rate_scales", self.rate_scales or (1.0,) * self.n_layers)
 
     @property
     def n_layers(self) -> int:
@@ -40,7 +88,17 @@ class Layout:
     @cached_property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """Shape (I, O) of every layer's weights."""
-        return tuple(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        return tuple(zip(fan_ins(self.sizes, self.skips), self.sizes[1:], strict=True))
+
+    @cached_property
+    def has_skips(self) -> bool:
+        """Whether any layer reads more than the activation below it."""
+        return any(skip.distance for skip in self.skips)
+
+    @cached_property
+    def skipped_to(self) -> frozenset[int]:
+        """Layers, the input being 0, whose activation more layers read than the one above."""
+        return frozenset(layer - skip.distance for layer, skip in enumerate(self.skips) if skip.distance)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:

@@ -7,29 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import stat
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
 from fnn._formulas import ACTIVATIONS, OUTPUT_ONLY, Activation
-from fnn._layout import Layout
+from fnn._layout import SKIP_MODES, Layout, Skip, parameter_count, skip_fault
 
 MAGIC = b"\x89FNN\r\n\x1a\n"  # as in PNG: a transfer in text mode, or one of 7 bits, damages it visibly
-VERSION = 1
+VERSION = 2  # 1 knew neither skips nor rate scales
 LENGTHS = struct.Struct("<II")  # version, length of the header
 ALIGNMENT = 64
 DIGEST_BYTES = hashlib.sha256().digest_size
 MAX_HEADER = 1 << 20
 MAX_SIZE = 1 << 64  # of a layer: products of two can still be printed
 DTYPES: dict[str, np.dtype] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
-HEADER_KEYS = {"format", "sizes", "activations", "dtype", "count"}
+HEADER_KEYS = {
+    1: {"format", "sizes", "activations", "dtype", "count"},
+    2: {"format", "sizes", "activations", "skips", "rate_scales", "dtype", "count"},
+}
 FORMAT = "fnn network"
 
 
@@ -91,12 +94,12 @@ def read(path: str | os.PathLike[str]) -> tuple[Layout, np.ndarray]:
         if len(start) < len(MAGIC) + LENGTHS.size:
             refuse(f"cut short: expected at least {len(MAGIC) + LENGTHS.size} bytes, got {len(start)}")
         version, header_length = LENGTHS.unpack_from(start, len(MAGIC))
-        if version != VERSION:
-            refuse(f"expected format version {VERSION}, got {version}")
+        if version not in HEADER_KEYS:
+            refuse(f"expected format version 1 to {VERSION}, got {version}")
         if header_length > min(MAX_HEADER, length - len(start)):
             refuse(f"damaged: its header should have {header_length} bytes, got a file of {length}")
         header = file.read(header_length)
-        layout, dtype = _parse_header(header, refuse)
+        layout, dtype = _parse_header(header, version, refuse)
         padding = -(len(start) + header_length) % ALIGNMENT
         data_bytes = layout.n_parameters * dtype.itemsize
         expected = len(start) + header_length + padding + data_bytes + DIGEST_BYTES
@@ -123,6 +126,8 @@ def _prefix(layout: Layout, dtype: np.dtype) -> bytes:
         "activations": [
             {"name": a.name} | ({"slope": a.slope} if a.name == "leaky_relu" else {}) for a in layout.activations
         ],
+        "skips": layout.skips,
+        "rate_scales": layout.rate_scales,
         "dtype": dtype.name,
         "count": layout.n_parameters,
     }
@@ -139,13 +144,14 @@ def _check_magic(start: bytes, refuse: Callable[[str], NoReturn]) -> None:
     refuse(f"not a model file of fnn: expected {MAGIC!r} at its start, got {start[: len(MAGIC)]!r}")
 
 
-def _parse_header(encoded: bytes, refuse: Callable[[str], NoReturn]) -> tuple[Layout, np.dtype]:
+def _parse_header(encoded: bytes, version: int, refuse: Callable[[str], NoReturn]) -> tuple[Layout, np.dtype]:
     try:
         header = json.loads(encoded.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of too many digits, too deep
         refuse(f"damaged: its header is not the JSON expected, {error}")
-    if not isinstance(header, dict) or set(header) != HEADER_KEYS or header["format"] != FORMAT:
-        refuse(f"damaged: expected a header with {sorted(HEADER_KEYS)}, format {FORMAT!r}")
+    keys = HEADER_KEYS[version]
+    if not isinstance(header, dict) or set(header) != keys or header["format"] != FORMAT:
+        refuse(f"damaged: expected a header with {sorted(keys)}, format {FORMAT!r}")
     sizes, entries, dtype, count = header["sizes"], header["activations"], header["dtype"], header["count"]
     if (
         not isinstance(sizes, list)
@@ -158,13 +164,39 @@ def _parse_header(encoded: bytes, refuse: Callable[[str], NoReturn]) -> tuple[La
     activations = [_parse_activation(entry, refuse) for entry in entries]
     if any(activation.code in OUTPUT_ONLY for activation in activations[:-1]):
         refuse("damaged: expected softmax and exp on the last layer only")
+    skips = _parse_skips(header.get("skips", [[0, "add"]] * len(entries)), sizes, refuse)
+    rate_scales = header.get("rate_scales", [1.0] * len(entries))
+    if (
+        not isinstance(rate_scales, list)
+        or len(rate_scales) != len(entries)
+        or not all(type(scale) is float and 0 < scale < math.inf for scale in rate_scales)
+    ):
+        refuse(f"damaged: expected {len(entries)} rate scales, finite numbers > 0")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         refuse(f"damaged: expected dtype float32 or float64, got {dtype!r}")
-    # In Python's integers, before the layout is built: absurd sizes must not wrap around.
-    total = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    total = parameter_count(sizes, skips)
     if type(count) is not int or count != total or total >= 1 << 60:
         refuse(f"damaged: its sizes make {total} parameters, got a count of {str(count)[:100]}")
-    return Layout(tuple(sizes), tuple(activations)), DTYPES[dtype]
+    return Layout(tuple(sizes), tuple(activations), skips, tuple(rate_scales)), DTYPES[dtype]
+
+
+def _parse_skips(entries: Any, sizes: list[int], refuse: Callable[[str], NoReturn]) -> tuple[Skip, ...]:
+    if not isinstance(entries, list) or len(entries) != len(sizes) - 1:
+        refuse(f"damaged: expected {len(sizes) - 1} skips")
+    for entry in entries:
+        if (
+            not isinstance(entry, list)
+            or len(entry) != 2
+            or type(entry[0]) is not int
+            or entry[0] < 0
+            or entry[1] not in SKIP_MODES
+        ):
+            refuse(f"damaged: expected a skip as [layers, mode], got {str(entry)[:100]}")
+    skips = tuple(Skip(distance, mode) for distance, mode in entries)
+    fault = skip_fault(sizes, skips)
+    if fault:
+        refuse(f"damaged: {fault}")
+    return skips
 
 
 def _parse_activation(entry: Any, refuse: Callable[[str], NoReturn]) -> Activation:

@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from fnn import _backprop_numpy, _checks, _dispatch, _modelfile, _threads, _train
-from fnn._formulas import OUTPUT_ONLY, Activation, Loss, find_activation
-from fnn._layout import Layout
+from fnn._formulas import OUTPUT_ONLY, Activation, Loss, find_activation, is_finite_real
+from fnn._layout import SKIP_MODES, Layout, Skip, parameter_count, skip_fault
 from fnn._optimizers import SGD, Optimizer
 
 if TYPE_CHECKING:
@@ -55,19 +54,48 @@ class Dense:
         Name or member of `fnn.activations`.
     slope : float, optional
         Slope below zero of leaky_relu, >= 0; 0.01 unless given.  An error with any other activation.
+    skip : int, default 0
+        With k > 0 the l-th Dense layer reads two activations: that of the layer below, v_(l-1), and that of k layers
+        earlier, v_(l-1-k); v_0 is the network's input, and k is at most l - 1.
+    skip_mode : {"add", "concat"}, default "add"
+        add: the layer's input is the sum of the two, which must have the same width.  concat: it is v_(l-1) followed by
+        v_(l-1-k), each number with weights of its own, so that the fan-in is the sum of their widths.
+    rate_scale : float, default 1
+        What the layer multiplies the learning rate by, > 0 and finite (`rate_by_depth` makes such numbers).
     """
 
     units: int
     activation: Activation
+    skip: Skip
+    rate_scale: float
 
-    def __init__(self, units: int, activation: str | Activation = "relu", slope: float | None = None) -> None:
+    def __init__(
+        self,
+        units: int,
+        activation: str | Activation = "relu",
+        slope: float | None = None,
+        *,
+        skip: int = 0,
+        skip_mode: str = "add",
+        rate_scale: float = 1.0,
+    ) -> None:
         found = find_activation(activation, "activation")
+        if not isinstance(skip_mode, str) or skip_mode not in SKIP_MODES:
+            raise ValueError(f"skip_mode: expected one of {', '.join(SKIP_MODES)}, got {skip_mode!r}")
+        if not is_finite_real(rate_scale) or rate_scale <= 0:
+            raise ValueError(f"rate_scale: expected a finite number > 0, got {rate_scale!r}")
         object.__setattr__(self, "units", _checks.whole_number(units, "units"))
         object.__setattr__(self, "activation", found if slope is None else found.with_slope(slope))
+        object.__setattr__(self, "skip", Skip(_checks.whole_number(skip, "skip", 0), skip_mode))
+        object.__setattr__(self, "rate_scale", float(rate_scale))
 
     def __repr__(self) -> str:
-        slope = f", slope={self.activation.slope}" if self.activation.name == "leaky_relu" else ""
-        return f"Dense({self.units}, {self.activation.name!r}{slope})"
+        extras = f", slope={self.activation.slope}" if self.activation.name == "leaky_relu" else ""
+        if self.skip.distance:
+            extras += f", skip={self.skip.distance}, skip_mode={self.skip.mode!r}"
+        if self.rate_scale != 1:
+            extras += f", rate_scale={self.rate_scale!r}"
+        return f"Dense({self.units}, {self.activation.name!r}{extras})"
 
 
 class LayerViews(list[np.ndarray]):
@@ -348,6 +376,7 @@ class Network:
         threads: int | None = None,
         callbacks: Iterable[Callback] | Callback = (),
         progress: bool = False,
+        propagate: str = "before",
     ) -> _train.History:
         """Train the network on the rows of x and y.
 
@@ -397,6 +426,10 @@ class Network:
             `fnn.AutoRate`, `fnn.AutoRate2`, `fnn.ReclaimDeadNeurons`, `fnn.Emphasis`, `fnn.TweakGradient`.
         progress : bool, default False
             Show one line of progress on stderr.
+        propagate : {"before", "updated"}, default "before"
+            The weights that deltas go back through: those from before the step; or, in online training by plain SGD,
+            those that have stepped already: the last layer steps first, the output is computed anew, and every layer
+            below gets its delta through weights that have moved (docs/backprop.md, section 8).
 
         Returns
         -------
@@ -438,6 +471,7 @@ class Network:
             threads=threads,
             callbacks=callbacks,
             progress=progress,
+            propagate=propagate,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -485,7 +519,8 @@ class Network:
 
     def __repr__(self) -> str:
         sizes, (*inner, last) = list(self._layout.sizes), self._layout.activations
-        if len(set(inner)) <= 1 and "leaky_relu" not in {a.name for a in self._layout.activations}:
+        sizes_say_all = self._layout == Layout(self._layout.sizes, self._layout.activations)
+        if sizes_say_all and len(set(inner)) <= 1 and "leaky_relu" not in {a.name for a in self._layout.activations}:
             activation = f", activation={inner[0].name!r}" if inner else ""
             return f"Network({sizes}{activation}, output={last.name!r}, dtype='{self.dtype}')"
         return f"Network({_entries(self._layout)}, dtype='{self.dtype}')"
@@ -517,8 +552,11 @@ def load(path: str | os.PathLike[str]) -> Network:
 
 def _entries(layout: Layout) -> list[Input | Dense]:
     """Describe a layout as the constructor takes it."""
-    layers = zip(layout.sizes[1:], layout.activations, strict=True)
-    return [Input(layout.sizes[0]), *(Dense(units, activation) for units, activation in layers)]
+    layers = zip(layout.sizes[1:], layout.activations, layout.skips, layout.rate_scales, strict=True)
+    return [
+        Input(layout.sizes[0]),
+        *(Dense(units, phi, skip=skip.distance, skip_mode=skip.mode, rate_scale=s) for units, phi, skip, s in layers),
+    ]
 
 
 def _float_dtype(dtype: Any) -> np.dtype:
@@ -543,18 +581,24 @@ def _layout(layers: Any, activation: Any, output: Any, dtype: np.dtype) -> Layou
             if value is not None:
                 raise ValueError(f"{argument}: expected none beside Dense layers, which have their own, got {value!r}")
         sizes, chosen = [entry.units for entry in entries], [entry.activation for entry in entries[1:]]
+        skips = tuple(entry.skip for entry in entries[1:])
+        rate_scales = tuple(entry.rate_scale for entry in entries[1:])
     else:
         sizes = [_checks.whole_number(size, f"layers[{index}]") for index, size in enumerate(entries)]
         inner = find_activation("relu" if activation is None else activation, "activation")
         last = find_activation("identity" if output is None else output, "output")
         chosen = [inner] * (len(sizes) - 2) + [last]
+        skips, rate_scales = (Skip(),) * len(chosen), (1.0,) * len(chosen)
     for number, found in enumerate(chosen[:-1], start=1):
         if found.code in OUTPUT_ONLY:
             raise ValueError(f"activation: {found.name} goes on the output layer only, got it on layer {number}")
-    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    fault = skip_fault(sizes, skips)
+    if fault:
+        raise ValueError(f"skip: {fault}")
+    count = parameter_count(sizes, skips)
     if count * dtype.itemsize > sys.maxsize:
         raise ValueError(f"layers: expected parameters that fit in memory, got {count} for the sizes {sizes}")
-    return Layout(tuple(sizes), tuple(chosen))
+    return Layout(tuple(sizes), tuple(chosen), skips, rate_scales)
 
 
 def _initial(layout: Layout, dtype: np.dtype, init: str, rng: np.random.Generator) -> np.ndarray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fnn._formulas import is_finite_real
+
+DEPTH_SCALED = "depth_scaled"
 
 
 class Rule(NamedTuple):
@@ -66,12 +68,15 @@ class SGD:
 
     Parameters
     ----------
-    learning_rate : float, default 0.01
-        Step size, > 0 and finite.
+    learning_rate : float or "depth_scaled", default 0.01
+        Step size, > 0 and finite.  depth_scaled: `base_rate` divided by the number L of the network's dense layers (the
+        input is not one), since all of them step at once and so move the output L times as far as one alone would.
     momentum : float, default 0
         In [0, 1).
     nesterov : bool, default False
         Use Nesterov's form; needs momentum > 0.
+    base_rate : float, default 0.1
+        What depth_scaled divides, > 0 and finite; without it no part of anything.
 
     Raises
     ------
@@ -79,20 +84,32 @@ class SGD:
         A value outside its range.
     """
 
-    learning_rate: float = 0.01
+    learning_rate: float | str = 0.01
     momentum: float = 0.0
     nesterov: bool = False
+    base_rate: float = 0.1
 
     def __post_init__(self) -> None:
         rate, momentum = self.learning_rate, self.momentum
-        if not is_finite_real(rate) or rate <= 0:
+        if isinstance(rate, str):
+            if rate != DEPTH_SCALED:
+                raise ValueError(f"learning_rate: expected {DEPTH_SCALED!r} or a finite number > 0, got {rate!r}")
+        elif not is_finite_real(rate) or rate <= 0:
             raise ValueError(f"learning_rate: expected a finite number > 0, got {rate!r}")
+        if not is_finite_real(self.base_rate) or self.base_rate <= 0:
+            raise ValueError(f"base_rate: expected a finite number > 0, got {self.base_rate!r}")
         if not is_finite_real(momentum) or not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
         if not isinstance(self.nesterov, bool):
             raise ValueError(f"nesterov: expected True or False, got {self.nesterov!r}")
         if self.nesterov and not momentum:
             raise ValueError("nesterov: needs momentum > 0, got momentum=0")
+
+    def at_depth(self, n_layers: int) -> SGD:
+        """Return the optimiser with the rate for a network of so many dense layers."""
+        if self.learning_rate == DEPTH_SCALED:
+            return replace(self, learning_rate=self.base_rate / n_layers)
+        return self
 
     def rule(self, saturation: float) -> Rule:
         """Return the numbers that the update kernels take."""

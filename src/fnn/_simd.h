@@ -959,7 +959,12 @@ static void FN(online_update_forward)(REAL *out, int vecs, REAL *w, const REAL *
     if (code != FNN_IDENTITY) FN(activate_values)(out, out, vecs * LANES, code, slope);
 }
 
-/* `together` listed rows of one panel: adds W g to the sums (if `propagate`), then W = saturate(W - rate u g). */
+/* What goes back through the weights: nothing, or g through those of before, or of after, their step. */
+#define NOTHING 0
+#define BEFORE 1
+#define AFTER 2
+
+/* `together` listed rows of one panel: adds W g to the sums, if `propagate`, and W = saturate(W - rate u g). */
 FNN_INLINE void FN(online_rows)(const int together, const int propagate, const int vecs, REAL *w, const REAL *u,
                                 const int32_t *index, const REAL *g, VEC *sums, REAL rate, VEC limit) {
     VEC delta[2];
@@ -969,29 +974,30 @@ FNN_INLINE void FN(online_rows)(const int together, const int propagate, const i
         const REAL step = rate * u[index[r]];
         for (int v = 0; v < vecs; v++) {
             VEC old = FN(load)(row + v * LANES);
-            if (propagate) sums[r] += old * delta[v];
-            FN(store)(row + v * LANES, FN(larger)(-limit, FN(smaller)(limit, old - step * delta[v])));
+            VEC stepped = FN(larger)(-limit, FN(smaller)(limit, old - step * delta[v]));
+            if (propagate) sums[r] += (propagate == AFTER ? stepped : old) * delta[v];
+            FN(store)(row + v * LANES, stepped);
         }
     }
 }
 
 /* The same for all panels of `together` rows, whose back-propagated sums then are complete. */
-FNN_INLINE void FN(online_propagate)(const int together, REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u,
+FNN_INLINE void FN(online_propagate)(const int together, const int propagate, REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u,
                                      const int32_t *index, const REAL *g, REAL rate, VEC limit, REAL *delta) {
     VEC sums[4];
     for (int r = 0; r < together; r++) sums[r] = FN(splat)(0);
     for (; outputs > 0; outputs -= PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
         if (outputs > LANES)
-            FN(online_rows)(together, 1, 2, w, u, index, g, sums, rate, limit);
+            FN(online_rows)(together, propagate, 2, w, u, index, g, sums, rate, limit);
         else
-            FN(online_rows)(together, 1, 1, w, u, index, g, sums, rate, limit);
+            FN(online_rows)(together, propagate, 1, w, u, index, g, sums, rate, limit);
     }
     for (int r = 0; r < together; r++) delta[index[r]] = FN(sum)(sums[r]);
 }
 
 /* Eq. 5 and 6 for one row through the panels of W^T, where O is small: delta = (g W^T) * phi'(z) of the layer below,
-   whose activation is u; then W^T itself steps as W does, with the same roundings.  No sum crosses lanes. */
-FNN_INLINE void FN(online_transposed_body)(const int vecs, REAL *delta, REAL *wt, ptrdiff_t outputs, const REAL *u,
+   whose activation is u; and W^T itself steps as W does, with the same roundings.  No sum crosses lanes. */
+FNN_INLINE void FN(online_transposed_body)(const int propagate, const int vecs, REAL *delta, REAL *wt, ptrdiff_t outputs, const REAL *u,
                                            const REAL *g, REAL rate, VEC limit, int code, REAL slope) {
     VEC sums[2][2], steps[2];
     for (int v = 0; v < vecs; v++) {
@@ -1004,8 +1010,9 @@ FNN_INLINE void FN(online_transposed_body)(const int vecs, REAL *delta, REAL *wt
                 const REAL share = *g++;
                 for (int v = 0; v < vecs; v++, wt += LANES) {
                     VEC old = FN(load)(wt);
-                    sums[chain][v] += share * old;
-                    FN(store)(wt, FN(larger)(-limit, FN(smaller)(limit, old - steps[v] * share)));
+                    VEC stepped = FN(larger)(-limit, FN(smaller)(limit, old - steps[v] * share));
+                    sums[chain][v] += share * (propagate == AFTER ? stepped : old);
+                    FN(store)(wt, stepped);
                 }
             }
     for (int v = 0; v < vecs; v++)
@@ -1013,14 +1020,17 @@ FNN_INLINE void FN(online_transposed_body)(const int vecs, REAL *delta, REAL *wt
                   FN(times_factor)(sums[0][v] + sums[1][v], FN(load)(u + v * LANES), code, slope));
 }
 static void FN(online_transposed)(REAL *delta, REAL *wt, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u,
-                                  const REAL *g, double rate, double saturation, int code, double slope) {
+                                  const REAL *g, double rate, double saturation, int after, int code, double slope) {
     const VEC limit = FN(splat)((REAL)saturation);
     const ptrdiff_t whole = (outputs + LANES - 1) / LANES * LANES;
     for (; inputs > 0; inputs -= PANEL, wt += PANEL * whole, u += PANEL, delta += PANEL) {
-        if (inputs > LANES)
-            FN(online_transposed_body)(2, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
+        if (after)
+            FN(online_transposed_body)(AFTER, inputs > LANES ? 2 : 1, delta, wt, outputs, u, g, (REAL)rate, limit, code,
+                                       (REAL)slope);
+        else if (inputs > LANES)
+            FN(online_transposed_body)(BEFORE, 2, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
         else
-            FN(online_transposed_body)(1, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
+            FN(online_transposed_body)(BEFORE, 1, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
     }
 }
 
@@ -1032,22 +1042,31 @@ FNN_INLINE void FN(online_bias)(REAL *bias, int vecs, const REAL *g, double rate
 }
 
 /* Eq. 5, 7 and 9 for one row, in one pass over each listed row of W: delta[i] = sum_o W[i, o] g[o] with the weights of
-   before, then W[i, :] = saturate(W[i, :] - rate u[i] g).  delta NULL: it is not wanted, and panel follows panel. */
+   before its step, or of `after` it, and W[i, :] = saturate(W[i, :] - rate u[i] g).  delta NULL: it is not wanted, and
+   panel follows panel. */
 static void FN(online_backward)(REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u, const int32_t *index,
-                                ptrdiff_t count, const REAL *g, double rate, double saturation, REAL *delta) {
+                                ptrdiff_t count, const REAL *g, double rate, double saturation, REAL *delta, int after) {
     const VEC limit = FN(splat)((REAL)saturation);
     ptrdiff_t j = 0;
+    if (delta && after) {
+        for (; j + 4 <= count; j += 4)
+            FN(online_propagate)(4, AFTER, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+        for (; j < count; j++)
+            FN(online_propagate)(1, AFTER, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+        return;
+    }
     if (delta) {
         for (; j + 4 <= count; j += 4)
-            FN(online_propagate)(4, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
-        for (; j < count; j++) FN(online_propagate)(1, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+            FN(online_propagate)(4, BEFORE, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+        for (; j < count; j++)
+            FN(online_propagate)(1, BEFORE, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
         return;
     }
     for (; outputs > 0; outputs -= PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
         if (outputs > LANES)
-            for (j = 0; j < count; j++) FN(online_rows)(1, 0, 2, w, u, index + j, g, NULL, (REAL)rate, limit);
+            for (j = 0; j < count; j++) FN(online_rows)(1, NOTHING, 2, w, u, index + j, g, NULL, (REAL)rate, limit);
         else
-            for (j = 0; j < count; j++) FN(online_rows)(1, 0, 1, w, u, index + j, g, NULL, (REAL)rate, limit);
+            for (j = 0; j < count; j++) FN(online_rows)(1, NOTHING, 1, w, u, index + j, g, NULL, (REAL)rate, limit);
     }
 }
 
@@ -1151,6 +1170,9 @@ FNN_INLINE void FN(narrow_backward)(REAL *below, REAL *w, REAL *wt, const REAL *
 }
 
 #undef CHAINS
+#undef NOTHING
+#undef BEFORE
+#undef AFTER
 #undef LANES
 #undef VEC
 #undef INTS

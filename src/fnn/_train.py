@@ -15,7 +15,7 @@ import numpy as np
 from fnn import _backprop_numpy, _checks, _dispatch, _threads
 from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, Loss, find_loss
 from fnn._layout import Layout
-from fnn._optimizers import Optimizer, Rule, find_optimizer
+from fnn._optimizers import SGD, Optimizer, Rule, find_optimizer
 from fnn._plan import EpochPlan
 from fnn._progress import Progress
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fnn._network import Network
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+PROPAGATIONS = ("before", "updated")
 
 
 class DivergenceError(ArithmeticError):
@@ -92,13 +93,17 @@ def fit(
     threads: Any,
     callbacks: Any,
     progress: Any,
+    propagate: Any,
 ) -> History:
     """Train `network`: the whole of `Network.fit`, which describes the arguments."""
     layout, dtype, parameters = network.layout, network.dtype, network.parameters
     n_epochs, batch_size = _checks.whole_number(epochs, "epochs"), _checks.whole_number(batch_size, "batch_size")
     found_loss, found_optimizer = fitting_loss(loss, layout), find_optimizer(optimizer)
     limit = _checks.saturation_limit(saturation)
+    if isinstance(found_optimizer, SGD):
+        found_optimizer = found_optimizer.at_depth(layout.n_layers)
     rule = found_optimizer.rule(limit)._replace(floor=_checks.weight_floor(weight_floor, limit))
+    through_updated = _through_updated(propagate, batch_size, found_optimizer)
     mean = _checks.is_mean(reduction)
     shuffle, progress = _checks.flag(shuffle, "shuffle"), _checks.flag(progress, "progress")
     rng, n_threads, callbacks = _checks.generator(seed), _threads.thread_count(threads), _callables(callbacks)
@@ -135,7 +140,9 @@ def fit(
             begin = time.perf_counter()
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # a divergence is an error of its own, below
-                    total = kernels.train_epoch(work, rows, targets, order, found_loss, planned, mean, tick, weighed)
+                    total = kernels.train_epoch(
+                        work, rows, targets, order, found_loss, planned, mean, tick, weighed, through_updated
+                    )
             except KeyboardInterrupt:
                 if work.is_finite():
                     work.store(parameters)
@@ -194,6 +201,19 @@ def fitting_loss(loss: Any, layout: Layout) -> Loss:
             "binary_cross_entropy"
         )
     return found
+
+
+def _through_updated(propagate: Any, batch_size: int, optimizer: Optimizer) -> bool:
+    """Whether deltas go through weights that have stepped already, if that goes with the other arguments."""
+    if not isinstance(propagate, str) or propagate not in PROPAGATIONS:
+        raise ValueError(f"propagate: expected one of {', '.join(PROPAGATIONS)}, got {propagate!r}")
+    if propagate == "before":
+        return False
+    if batch_size != 1:
+        raise ValueError(f"propagate: updated expects batch_size=1, got {batch_size}")
+    if not isinstance(optimizer, SGD) or optimizer.momentum:
+        raise ValueError(f"propagate: updated expects fnn.SGD without momentum, got {optimizer!r}")
+    return True
 
 
 def checked_data(
