@@ -10,6 +10,7 @@ from fnn._dispatch import available_backends, backend, set_backend, show_config
 from fnn._emphasis import Emphasis
 from fnn._float_neural_net import FloatNeuralNet, Options
 from fnn._formulas import activations, losses
+from fnn._gradient_flow import GradientFlow
 from fnn._modelfile import ModelFileError
 from fnn._network import Dense, Input, Network, load
 from fnn._optimizers import FISTA, SGD, Adam
@@ -35,6 +36,7 @@ __all__ = [
     "Emphasis",
     "EpochPlan",
     "FloatNeuralNet",
+    "GradientFlow",
     "History",
     "Input",
     "MLPClassifier",
