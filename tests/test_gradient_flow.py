@@ -113,5 +113,5 @@ def test_errors(data, act, message):
 def test_another_network_is_an_error(data):
     flow = fnn.GradientFlow(*data, "cross_entropy", BATCH, BATCHES)
     flow(network())
-    with pytest.raises(ValueError, match="^network: expected 4 layers as before, got 1$"):
+    with pytest.raises(ValueError, match=r"^network: expected 4 layers as before, got 1$"):
         flow(fnn.Network([5, 3], output="softmax"))
