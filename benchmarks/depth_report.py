@@ -70,8 +70,12 @@ class Table:
         """Append runs to the file."""
         new = list(runs)
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            rows = ([f"{value:.6g}" if isinstance(value, float) else value for value in astuple(run)] for run in new)
-            csv.writer(file, lineterminator="\n").writerows(rows)
+            for run in new:
+                *names, rate, first, last, score, microseconds = astuple(run)
+                found = (f"{value:.6g}" for value in (first, last, score, microseconds))
+                csv.writer(file, lineterminator="\n").writerow(
+                    [*names, repr(rate), *found]
+                )  # a rate identifies its run
         self.runs += new
 
 
@@ -248,7 +252,9 @@ def plot_scores(runs: Sequence[Run], path: Path) -> None:
                 (depth, [max(0.0, run.score) for run in best(pick(found, way=way, depth=depth))]) for depth in depths
             ]
             banded(axes, points, style, way)
-        axes.set(xscale="log", xlabel="layers", ylabel=unit, title=problem, ylim=(0, 1.02))
+        if found:
+            axes.set(xscale="log")
+        axes.set(xlabel="layers", ylabel=unit, title=problem, ylim=(0, 1.02))
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     save(figure, path)
@@ -267,9 +273,12 @@ def plot_rates(runs: Sequence[Run], path: Path) -> None:
             found = [run for run in pick(runs, study=study, problem=problem) if run.rate > 0]
             depths = sorted({run.depth for run in found})
             banded(axes, [(depth, [run.rate for run in pick(found, depth=depth)]) for depth in depths], style, label)
-        depths = sorted({run.depth for run in runs})
-        start = np.median([run.rate for run in pick(runs, study="curvature", problem=problem, depth=depths[0])])
-        axes.plot(depths, [start * depths[0] / depth for depth in depths], color="#777777", label="one over the depth")
-        axes.set(xscale="log", yscale="log", xlabel="layers", ylabel="learning rate", title=problem)
+        depths = sorted({run.depth for run in found})  # of the curvature
+        if depths:
+            start = np.median([run.rate for run in pick(found, depth=depths[0])])
+            line = [start * depths[0] / depth for depth in depths]
+            axes.plot(depths, line, color="#777777", label="one over the depth")
+            axes.set(xscale="log", yscale="log")
+        axes.set(xlabel="layers", ylabel="learning rate", title=problem)
     axes.legend(frameon=False)
     save(figure, path)

@@ -23,6 +23,8 @@ import build  # noqa: E402
 import compare  # noqa: E402
 import counts  # noqa: E402
 import curves  # noqa: E402
+import depth_report  # noqa: E402
+import depth_study  # noqa: E402
 import machine  # noqa: E402
 import passes  # noqa: E402
 import race  # noqa: E402
@@ -791,3 +793,72 @@ def test_sources_that_do_not_build_say_why(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(build, "take_sources", lambda revision, folder: tmp_path)
     assert build.main([]) == 2
     assert "nothing here compiles" in capsys.readouterr().err
+
+
+# ---- depth_study.py ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_study(monkeypatch):
+    """Everything of the study, of nearly nothing."""
+    monkeypatch.setattr(depth_study, "QUICK_DEPTHS", (2, 6))
+    monkeypatch.setattr(depth_study, "QUICK_SEEDS", (0,))
+    monkeypatch.setattr(depth_study, "FLOW_DEPTHS", (6,))
+    monkeypatch.setattr(depth_study, "DRAWN_FLOW", ("digits", 6, 0))
+    for name in ("RATES", "ONLINE_RATES", "FINE_RATES"):
+        monkeypatch.setattr(depth_study, name, (0.0625, 0.0009765625))
+    for name, make in depth_study.PROBLEMS.items():
+        data = make()
+        few = replace(data, x=data.x[:256], y=data.y[:256], epochs=2)
+        monkeypatch.setitem(depth_study.PROBLEMS, name, lambda few=few: few)
+    monkeypatch.setattr(depth_study, "ProcessPoolExecutor", ThreadPoolExecutor)
+
+
+def test_a_study_of_depth_goes_on_where_it_ended(small_study, tmp_path, capsys):
+    command = ["--quick", "--workers", "1", "--output", str(tmp_path)]
+    assert depth_study.main([*command, "--seconds", "0"]) == 0
+    everything = len(list(depth_study.tasks((2, 6), (0,))))
+    assert f"{everything} runs are missing" in capsys.readouterr().out
+    assert depth_study.main(command) == 0
+    assert "0 runs are missing" in capsys.readouterr().out
+    table = (tmp_path / "depth.csv").read_text(encoding="utf-8")
+    (tmp_path / "depth.csv").write_text(table[: table.rindex(",")], encoding="utf-8")  # cut short in its last row
+    assert depth_study.main(command) == 0
+    text = (tmp_path / "depth.md").read_text(encoding="utf-8")
+    assert all(f"| {way} |" in text for way in depth_study.WAYS)
+    assert len(list(tmp_path.glob("depth-flow-*.svg"))) == 3
+    for name in ("depth-scores.svg", "depth-rates.svg"):
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_networks_of_the_study_are_what_they_say():
+    data = depth_study.digits()
+    net = depth_study.network(data, depth_study.WAYS["skip to the first layer"], 10, 0)
+    assert [skip.distance for skip in net.layout.skips] == [0, 0, 0, 0, 3, 0, 0, 0, 7, 0]
+    net = depth_study.network(data, depth_study.WAYS["skip, added"], 10, 0)
+    assert [skip for skip in net.layout.skips if skip.distance] == [(3, "add"), (3, "add")]
+    net = depth_study.network(data, depth_study.WAYS["rates, geometric"], 3, 0)
+    assert net.layout.rate_scales == pytest.approx((100, 10, 1))
+
+
+def test_curvature_is_the_largest_eigenvalue(monkeypatch):
+    """One linear layer and squared error: the second derivatives are 2 E x x^T, the constant input among x."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 1))
+    data = depth_study.Data(x, y, x, y, "identity", "squared_error", 1.0, 1)
+    monkeypatch.setitem(depth_study.PROBLEMS, "line", lambda: data)
+    monkeypatch.setattr(depth_study, "POWER_STEPS", 200)
+    (run,) = depth_study.by_curvature("line", 1, 0)
+    inputs = np.hstack([x, np.ones((50, 1))])
+    assert run.rate == pytest.approx(2 / np.linalg.eigvalsh(2 * inputs.T @ inputs / 50).max(), rel=1e-4)
+
+
+def test_the_best_rate_has_the_least_median_loss_and_powers_are_fitted():
+    runs = [
+        depth_report.Run("ways", "digits", "plain", 2, seed, rate, last=rate * seed)
+        for seed in (1, 2)
+        for rate in (3, 5)
+    ]
+    assert {run.rate for run in depth_report.best(runs)} == {3}
+    falls = [depth_report.Run("largest", "digits", "plain", depth, 0, 7 / depth) for depth in (2, 10, 50)]
+    assert depth_report.exponent([*falls, replace(falls[0], depth=100, rate=0.0)]) == pytest.approx([-1])
