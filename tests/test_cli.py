@@ -367,10 +367,14 @@ def test_too_little_memory_takes_one_line(capsys, monkeypatch):
 
 
 def test_ctrl_c_ends_with_130_and_one_line():
-    with start("train", "--epochs", "10000000", bufsize=1) as process:
-        assert process.stderr.readline().startswith("epoch 1/10000000, ")
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with none
+    try:
+        with start("train", "--epochs", "10000000", bufsize=1) as process:
+            assert process.stderr.readline().startswith("epoch 1/10000000, ")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "fnn: interrupted, nothing was saved"
     assert "Traceback" not in err
