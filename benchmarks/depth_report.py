@@ -12,6 +12,7 @@ import numpy as np
 
 from curves import STYLES, need_matplotlib
 
+LOOKS = (*STYLES, ("#7A3E9D", "*", "-"), ("#7F7F7F", "x", "--"))
 UNITS = {"digits": "accuracy", "tent": "r2"}
 
 
@@ -189,6 +190,23 @@ def through_updated(runs: Sequence[Run], problem: str) -> str:
     )
 
 
+def same_rates(runs: Sequence[Run], problem: str) -> str:
+    """The first epoch's loss through updated weights over that of the ordinary way at the same rate."""
+    found = pick(runs, study="ways", problem=problem)
+    ordinary = {(run.depth, run.rate, run.seed): run.first for run in pick(found, way="online")}
+    ratios: dict[tuple[int, float], list[float]] = {}
+    for run in pick(found, way="online, updated"):
+        before = ordinary.get((run.depth, run.rate, run.seed), np.inf)
+        if np.isfinite(before):
+            ratios.setdefault((run.depth, run.rate), []).append(run.first / before)
+    rates = sorted({rate for _, rate in ratios}, reverse=True)
+    rows = [
+        [str(depth), *(f"{np.median(ratios[depth, rate]):.3f}" if (depth, rate) in ratios else "" for rate in rates)]
+        for depth in sorted({depth for depth, _ in ratios})
+    ]
+    return markdown([f"{problem}, layers", *(f"{rate:.2g}" for rate in rates)], rows)
+
+
 def flows(runs: Sequence[Run], problem: str) -> str:
     """Norms and alignment at five layers, before and after training."""
     rows = []
@@ -209,6 +227,7 @@ SECTIONS: list[tuple[str, Callable[[Sequence[Run], str], str]]] = [
     ("Score on rows not trained on, every way at its best rate", scores),
     ("The largest learning rate of a plain network", largest_rates),
     ("Deltas through updated weights, online", through_updated),
+    ("First epoch's loss at the same rate, through updated weights over ordinary", same_rates),
     ("Gradients on their way back", flows),
 ]
 
@@ -246,7 +265,7 @@ def plot_scores(runs: Sequence[Run], path: Path) -> None:
     figure = Figure(figsize=(12, 5.5), layout="constrained")
     for axes, (problem, unit) in zip(figure.subplots(1, 2), UNITS.items(), strict=True):
         found = pick(runs, study="ways", problem=problem)
-        for way, style in zip(ordered(run.way for run in found), (*STYLES, *STYLES), strict=False):
+        for way, style in zip(ordered(run.way for run in found), LOOKS, strict=False):
             depths = sorted({run.depth for run in pick(found, way=way)})
             points = [
                 (depth, [max(0.0, run.score) for run in best(pick(found, way=way, depth=depth))]) for depth in depths

@@ -301,6 +301,18 @@ def test_scaled_rates_move_layers_as_rates_of_their_own_would(backend):
         assert np.allclose(nets[0].parameters, nets[1].parameters, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (fnn.ReclaimDeadNeurons, "ReclaimDeadNeurons: expected a network without skips, whose neurons one layer reads"),
+        (fnn.AutoRate, "AutoRate: expected a last layer without a skip"),
+    ],
+)
+def test_what_looks_at_the_layer_below_refuses_skips(callback, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        skipping().fit(np.zeros((4, 4)), np.zeros((4, 2)), callbacks=callback())
+
+
 # ---- Arguments of fit ----------------------------------------------------------------------------
 
 

@@ -116,6 +116,8 @@ def _last_layer(plan: EpochPlan) -> tuple[np.ndarray, np.ndarray]:
 
     The last layer's parameters with the sum over all rows of its inputs, and the derivatives of the loss by both.
     """
+    if plan.layout.skips[-1].distance:
+        raise ValueError("AutoRate: expected a last layer without a skip")
     weights = plan.layout.blocks(plan.parameters)[-1]
     slopes = plan.layout.blocks(plan.gradient())[-1]
     inputs = sum(layers[-1].sum(axis=0, dtype=np.float64) for layers in plan.activations())

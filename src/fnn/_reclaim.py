@@ -22,7 +22,8 @@ class ReclaimDeadNeurons(BeforeEpoch):
     is left alone.
 
     This is `FloatNeuralNet.reclaim`, which counts during the pass, with the weights of each sample's turn; here all
-    rows are looked at once more, with the weights of the epoch's end.
+    rows are looked at once more, with the weights of the epoch's end.  A network with skips is refused: there other
+    layers read a neuron too.
 
     Parameters
     ----------
@@ -41,6 +42,8 @@ class ReclaimDeadNeurons(BeforeEpoch):
 
     def before_epoch(self, network: Network, plan: EpochPlan) -> None:
         """Look at the neurons before an epoch."""
+        if plan.layout.has_skips:
+            raise ValueError("ReclaimDeadNeurons: expected a network without skips, whose neurons one layer reads")
         if plan.number == 1:
             self.reclaimed = []
             return
