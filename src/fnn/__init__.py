@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fnn._auto_rate import AutoRate, AutoRate2
+from fnn._convert import from_sklearn, to_sklearn
 from fnn._depth import rate_by_depth
 from fnn._digits import load_digits
 from fnn._dispatch import available_backends, backend, set_backend, show_config
@@ -14,8 +15,10 @@ from fnn._gradient_flow import GradientFlow
 from fnn._modelfile import ModelFileError
 from fnn._network import Dense, Input, Network, load
 from fnn._optimizers import FISTA, SGD, Adam
+from fnn._patch import patch_sklearn, sklearn_is_patched, unpatch_sklearn
 from fnn._plan import EpochPlan
 from fnn._reclaim import ReclaimDeadNeurons
+from fnn._sklearn_extra import needed_by
 from fnn._threads import get_threads, set_threads
 from fnn._train import DivergenceError, History
 from fnn._tweak import TweakGradient
@@ -50,14 +53,19 @@ __all__ = [
     "activations",
     "available_backends",
     "backend",
+    "from_sklearn",
     "get_threads",
     "load",
     "load_digits",
     "losses",
+    "patch_sklearn",
     "rate_by_depth",
     "set_backend",
     "set_threads",
     "show_config",
+    "sklearn_is_patched",
+    "to_sklearn",
+    "unpatch_sklearn",
 ]
 
 if find_spec("sklearn") is None:  # so that `from fnn import *` needs NumPy only
@@ -73,10 +81,6 @@ def __getattr__(name: str) -> Any:
     """Import the estimators, and scikit-learn with them, when they are first asked for."""
     if name not in ("MLPClassifier", "MLPRegressor"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
+    with needed_by(name):
         from fnn import _estimator
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("sklearn", "scipy", "joblib"):
-            raise
-        raise ImportError(f"fnn.{name} needs scikit-learn: pip install 'fnn[sklearn]'") from error
     return getattr(_estimator, name)

@@ -1,0 +1,36 @@
+"""Run a program with scikit-learn patched: ``python -m fnn.patch [-q] script.py [args]``, or ``-m module [args]``."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fnn._patch import patch_sklearn
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Patch scikit-learn, then run the program as Python would."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fnn.patch",
+        description="Run a program in which scikit-learn's MLPClassifier and MLPRegressor train with fnn.",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="do not tell of what is left to scikit-learn")
+    parser.add_argument("-m", dest="module", action="store_true", help="run a module instead of a script")
+    parser.add_argument("program", help="script or, after -m, module")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
+    options = parser.parse_args(arguments)
+    patch_sklearn(verbose=0 if options.quiet else 1)
+    sys.argv = [options.program, *options.arguments]
+    if options.module:
+        sys.path.insert(0, "")
+        runpy.run_module(options.program, run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, str(Path(options.program).resolve().parent))
+        runpy.run_path(options.program, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
