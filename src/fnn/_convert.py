@@ -62,7 +62,8 @@ def from_sklearn(estimator: Any) -> Network:
     inner, last = find_activation(model.activation), find_activation(model.out_activation_)
     layers = [Dense(coef.shape[1], inner) for coef in coefs[:-1]] + [Dense(coefs[-1].shape[1], last)]
     dtype = np.result_type(*coefs, *intercepts, np.float32)
-    network = Network([Input(coefs[0].shape[0]), *layers], dtype=dtype, init="zeros")
+    entries: list[Input | Dense] = [Input(coefs[0].shape[0]), *layers]
+    network = Network(entries, dtype=dtype, init="zeros")
     network.weights, network.biases = coefs, intercepts
     return network
 
