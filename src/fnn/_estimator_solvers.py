@@ -25,6 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.parallel import _get_threadpool_controller
 
 from fnn import _dispatch, _threads
 from fnn._estimator_callbacks import FitTask
@@ -274,18 +275,21 @@ def fit_stochastic(
 
 def fit_lbfgs(estimator: Any, problem: Problem) -> None:
     """Train by SciPy's L-BFGS-B on all rows at once, in double like it."""
-    result = minimize(
-        lambda parameters: penalised_loss(problem, parameters, estimator.alpha),
-        problem.parameters,
-        method="L-BFGS-B",
-        jac=True,
-        options={
-            "maxfun": estimator.max_fun,
-            "maxiter": estimator.max_iter,
-            "gtol": estimator.tol,
-            **_get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose >= 1 else -1),
-        },
-    )
+    with _get_threadpool_controller().limit(
+        limits=1, user_api="blas"
+    ):  # SciPy's short products: no threads beside ours
+        result = minimize(
+            lambda parameters: penalised_loss(problem, parameters, estimator.alpha),
+            problem.parameters,
+            method="L-BFGS-B",
+            jac=True,
+            options={
+                "maxfun": estimator.max_fun,
+                "maxiter": estimator.max_iter,
+                "gtol": estimator.tol,
+                **_get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose >= 1 else -1),
+            },
+        )
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
     estimator.loss_ = result.fun
     problem.parameters[:] = result.x
