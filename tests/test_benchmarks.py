@@ -25,6 +25,7 @@ import counts  # noqa: E402
 import curves  # noqa: E402
 import depth_report  # noqa: E402
 import depth_study  # noqa: E402
+import estimators  # noqa: E402
 import machine  # noqa: E402
 import passes  # noqa: E402
 import race  # noqa: E402
@@ -862,3 +863,68 @@ def test_the_best_rate_has_the_least_median_loss_and_powers_are_fitted():
     assert {run.rate for run in depth_report.best(runs)} == {3}
     falls = [depth_report.Run("largest", "digits", "plain", depth, 0, 7 / depth) for depth in (2, 10, 50)]
     assert depth_report.exponent([*falls, replace(falls[0], depth=100, rate=0.0)]) == pytest.approx([-1])
+
+
+# ---- estimators.py -------------------------------------------------------------------------------
+
+
+def without_penalty(kind):
+    return partial(getattr(fnn, kind), alpha=1.0)
+
+
+def without_estimators(kind):
+    raise MemoryError("no room")
+
+
+def test_estimators_are_checked_raced_and_written(tmp_path, capsys):
+    names = ["wine-adam", "diabetes-sgd"]
+    command = ["--quick", "--output", str(tmp_path), "--workloads"]
+    assert estimators.main([*command, names[0]], place=HERE) == 0
+    assert estimators.main([*command, names[1]], place=HERE) == 0
+    rows = estimators.read(tmp_path / "estimators.csv")
+    assert [(row.workload, row.status) for row in rows] == [(name, "timed") for name in names]
+    assert [(row.layers, row.rows, row.sklearn_epochs) for row in rows] == [("13-100-3", 133, 2), ("10-100-1", 331, 2)]
+    for row in rows:
+        assert row.ratio == pytest.approx(row.sklearn_seconds / row.fnn_seconds)
+        assert row.sklearn_score == pytest.approx(row.fnn_score)
+    page = (tmp_path / "estimators.md").read_text(encoding="utf-8")
+    assert estimators.table(rows) in page
+    assert "version of scikit-learn" in page
+    assert estimators.table(rows[1:]) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("broken", "status", "note"),
+    [(without_penalty, "disagrees", "losses differ by"), (without_estimators, "failed", "MemoryError: no room")],
+)
+def test_estimators_that_differ_or_fail_are_not_timed(broken, status, note, capsys):
+    finders = (estimators.theirs, broken)
+    assert estimators.main(["--quick", "--workloads", "wine-sgd"], finders, HERE) == 1
+    output = capsys.readouterr().out
+    assert table_rows(output)[0][5] == status
+    assert f"Not timed: wine-sgd {status}: {note}" in output
+
+
+def test_estimators_that_lose_are_named():
+    row = estimators.Row("wine-adam", "adam", "float64", "cpu", ratio=0.5, seeds=3)
+    assert "0.50 SLOWER" in estimators.table([row])
+    assert "fnn is slower on 1 of 2 workloads: wine-adam." in estimators.notes([row, replace(row, ratio=2.0)])
+    a = estimators.Fitted(1.0, 0.9, [0.5, 0.4], 2, 9, (2, 1))
+    workload = estimators.WORKLOADS["wine-adam"]
+    assert estimators.difference(workload, a, replace(a, seconds=2.0)) == ""
+    assert "scores 0.9000 and 0.8000" in estimators.difference(workload, a, replace(a, score=0.8))
+    assert "2 epochs of scikit-learn, 1 of fnn" in estimators.difference(workload, a, replace(a, losses=[0.5]))
+    assert "losses differ by nan" in estimators.difference(workload, a, replace(a, losses=[0.5, float("nan")]))
+
+
+def test_estimators_without_fashion_mnist_take_data_of_its_size(monkeypatch, tmp_path):
+    monkeypatch.setattr(estimators, "FASHION", tmp_path / "nowhere")
+    made = []
+
+    def make(*size, **_):
+        made.append(size)
+        return np.zeros((70_000, 1)), np.zeros(70_000)
+
+    monkeypatch.setattr(estimators.datasets, "make_classification", make)
+    assert [len(array) for array in estimators.fashion()] == [60_000, 60_000, 10_000, 10_000]
+    assert made == [(70_000, 784)]
