@@ -14,6 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 X, LABELS = load_wine(return_X_y=True)
 X = scale(X)
 ROWS, NUMBERS = load_diabetes(return_X_y=True)
+SKIPPING = [fnn.Input(2), fnn.Dense(3), fnn.Dense(3, skip=1), fnn.Dense(1)]
 MIXED = [fnn.Input(2), fnn.Dense(3), fnn.Dense(3, "tanh"), fnn.Dense(1)]
 TARGETS = {
     "classes": np.array(["a", "b", "c"])[LABELS],
@@ -96,6 +97,7 @@ def test_what_is_no_fitted_mlp_is_refused():
     ("layers", "options", "classes", "message"),
     [
         ([2, 3, 1], {"activation": "leaky_relu"}, None, "expected identity, .*, sigmoid in layer 1, .* got leaky_relu"),
+        (SKIPPING, {}, None, r"expected layers without skips, as scikit-learn's are, got skips in \[2\]"),
         (MIXED, {}, None, "expected relu, that of layer 1, in layer 2, as scikit-learn has it, got tanh"),
         ([2, 1], {"output": "tanh"}, None, "expected identity, exp, softmax or sigmoid as output, got tanh"),
         ([2, 1], {"output": "softmax"}, None, "expected two or more softmax outputs, got 1"),

@@ -92,8 +92,8 @@ def to_sklearn(network: Network, classes: ArrayLike | None = None) -> Any:
     ImportError
         scikit-learn is not installed.
     ValueError
-        scikit-learn has no such network: another activation, or hidden layers that differ in theirs; or `classes` do
-        not go with the outputs.
+        scikit-learn has no such network: another activation, hidden layers that differ in theirs, or skips; or
+        `classes` do not go with the outputs.
 
     Examples
     --------
@@ -105,6 +105,9 @@ def to_sklearn(network: Network, classes: ArrayLike | None = None) -> Any:
         from fnn._patched import STOCK
     if not isinstance(network, Network):
         raise ValueError(f"network: expected a Network, got {network!r}")
+    if network.layout.has_skips:
+        skipping = [number for number, skip in enumerate(network.layout.skips, start=1) if skip.distance]
+        raise ValueError(f"network: expected layers without skips, as scikit-learn's are, got skips in {skipping}")
     *inner, last = (activation.name for activation in network.layout.activations)
     for number, name in enumerate(inner, start=1):
         if name not in OURS_TO_THEIRS or name != inner[0]:
