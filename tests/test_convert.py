@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 X, LABELS = load_wine(return_X_y=True)
 X = scale(X)
 ROWS, NUMBERS = load_diabetes(return_X_y=True)
-SKIPPING = [fnn.Input(2), fnn.Dense(3), fnn.Dense(3, skip=1), fnn.Dense(1)]
+SKIPPING = [fnn.Input(2), fnn.Dense(2), fnn.Dense(2, skip=1), fnn.Dense(1)]
 MIXED = [fnn.Input(2), fnn.Dense(3), fnn.Dense(3, "tanh"), fnn.Dense(1)]
 TARGETS = {
     "classes": np.array(["a", "b", "c"])[LABELS],
