@@ -36,7 +36,7 @@ def allowed(monkeypatch):
         return real.Workspace(layout, dtype, batch_size, momentum, threads)
 
     def loss_and_gradient(*arguments):
-        seen.append(arguments[-1])
+        seen.append(arguments[6])
         return real.loss_and_gradient(*arguments)
 
     spy = SimpleNamespace(
