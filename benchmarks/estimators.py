@@ -306,7 +306,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return [
         "Fit time of scikit-learn over fnn's from the same random_state, each in a process of its own, in turn; means "
         f"over {max((row.seeds for row in rows), default=0)} seeds at most. Accuracy or R2 on rows apart; ± is its "
-        "deviation over the seeds. Before, both had fitted up to 20 epochs from seed 0 with the same losses and score.",
+        "deviation over the seeds. Before, both had fitted up to 20 epochs (lbfgs: 5) from seed 0 with the same losses "
+        "and score.",
         f"fnn is slower on {len(slower)} of {len(rows)} workloads{': ' + ', '.join(slower) if slower else ''}.",
         *(f"Not timed: {row.workload} {row.status}: {row.note}." for row in rows if row.status != "timed"),
     ]  # fmt: skip
