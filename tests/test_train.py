@@ -427,3 +427,29 @@ def test_poisson_finds_a_rate(backend):
     network = fnn.Network([1, 1], output="exp", dtype="float64", init="zeros")
     network.fit(x, y, loss="poisson", epochs=40, optimizer=fnn.SGD(0.05), batch_size=100)
     np.testing.assert_allclose(network.parameters, [0.8, 0.5], atol=0.05)
+
+
+def test_what_a_callback_writes_is_brought_inside_the_limit(backend):
+    network = fnn.Network([4, 8, 3], output="softmax")
+
+    def grow(network, history):
+        network.parameters *= 10
+
+    network.fit(X, LABELS, loss="cross_entropy", epochs=3, saturation=0.2, callbacks=grow)
+    assert np.abs(network.parameters).max() == np.float32(0.2)
+
+
+def test_a_class_is_no_callback():
+    network = fnn.Network([4, 3], output="softmax")
+    with pytest.raises(ValueError, match=r"^callbacks: expected callables, got the class AutoRate; make one of it"):
+        network.fit(X, LABELS, loss="cross_entropy", callbacks=fnn.AutoRate)
+
+
+def test_tiny_weights_count_as_any_others(backend):
+    """One over their sum is beyond float32."""
+    networks = [fnn.Network([4, 8, 3], output="softmax") for _ in range(2)]
+    losses = [
+        network.fit(X, LABELS, loss="cross_entropy", epochs=2, sample_weight=np.full(len(X), weight, "f4")).loss
+        for network, weight in zip(networks, (1e-40, 1.0), strict=True)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-4)

@@ -373,10 +373,12 @@ def _batch_gradient(
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = rows[start : start + CHUNK_ROWS]
         layers = forward(layout, work.parameters, x[chunk])
-        row_losses, g = output_delta(layers[-1], y[chunk], loss, layout.activations[-1], scale)
+        output = layout.activations[-1]
+        row_losses, g = output_delta(layers[-1], y[chunk], loss, output, scale if weights is None else 1.0)
         if weights is not None:
-            row_losses *= weights[chunk]
-            g *= weights[chunk, None]
+            counts = weights[chunk].astype(np.float64)  # one over the sum of tiny weights overflows in float32
+            row_losses *= counts
+            g *= (scale * counts).astype(g.dtype)[:, None]
         deltas = backward(layout, work.parameters, layers, g)
         if start == 0:
             gradient(layout, layers, deltas, work.gradient)

@@ -380,8 +380,9 @@ class Network:
     ) -> _train.History:
         """Train the network on the rows of x and y.
 
-        Everything is checked first: after a ValueError the network is as it was.  Ctrl-C ends training between two
-        updates, and the network keeps what the updates before have done.
+        Everything is checked first: after a ValueError the network is as it was, but for what callbacks have done,
+        whose plans are checked epoch by epoch.  Ctrl-C ends training between two updates, and the network keeps what
+        the updates before have done.
 
         Parameters
         ----------
@@ -410,7 +411,7 @@ class Network:
             Data (x, y) to evaluate after every epoch.
         metric : {"auto", "accuracy", "r2"}, callable or None, default "auto"
             What to compute on the validation data beside the loss.  auto: accuracy for cross_entropy and
-            binary_cross_entropy, r2 for squared_error.  A callable is given the targets and the outputs.
+            binary_cross_entropy, r2 for squared_error and poisson.  A callable is given the targets and the outputs.
         reduction : {"mean", "sum"}, default "mean"
             Average or add up the losses of a batch, and those that the history reports over an epoch's rows.
         shuffle : bool, default True

@@ -184,6 +184,7 @@ def _take_in(parameters: np.ndarray, work: Any, rule: Rule) -> None:
         work.store(parameters)
         raise ValueError("callbacks: expected the parameters to stay finite, got NaN or infinity in them")
     work.load(parameters, rule.saturation)
+    work.store(parameters)  # brought inside the limit
 
 
 def fitting_loss(loss: Any, layout: Layout) -> Loss:
@@ -297,6 +298,9 @@ def _callables(callbacks: Any) -> list[Callable[[Network, History], object]]:
     for callback in found:
         if not callable(callback):
             raise ValueError(f"callbacks: expected callables, got {callback!r}")
+        if isinstance(callback, type):
+            name = callback.__name__
+            raise ValueError(f"callbacks: expected callables, got the class {name}; make one of it: {name}()")
     return found
 
 
