@@ -59,7 +59,7 @@ class Table:
                 if next(rows, None) != names:
                     raise SystemExit(f"{path}: expected the columns {', '.join(names)}")
                 self.runs = [
-                    Run(*row[:3], *map(int, row[3:5]), *map(float, row[5:]))  # type: ignore[arg-type]
+                    Run(*row[:3], *map(int, row[3:5]), *map(float, row[5:]))
                     for row in rows
                     if len(row) == len(names)  # a row that an interrupt cut short is run again
                 ]

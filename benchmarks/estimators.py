@@ -250,7 +250,7 @@ def raced(workload: Workload, sides: Sequence[Side], rounds: int, cpu: str) -> R
             for side in sides if seed % 2 == 0 else reversed(sides):
                 time.sleep(SETTLE_SECONDS)
                 fits[side.label].append(side.fit(workload, seed))
-    except Exception as error:
+    except Exception as error:  # whatever ends a fit is a fact about its row, and the others go on
         row.status, row.note = "failed", brief(error)
         return row
     a, b = fits.values()

@@ -40,7 +40,7 @@ def contestants(sizes: Sequence[int], zeros: float, samples: int) -> dict[str, C
     for name, (options, rates) in WAYS.items():
         passes = fnn.FloatNeuralNet(sizes, "relu", options)
         passes.randomize(1)
-        found[name] = lambda passes=passes, rates=rates: passes.train_pass(x, y, **rates)  # type: ignore[misc]
+        found[name] = lambda passes=passes, rates=rates: passes.train_pass(x, y, **rates)
     return found
 
 

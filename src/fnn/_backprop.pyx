@@ -6,10 +6,9 @@ A. The only kernel source: setup.py builds it once per instruction set, for floa
    express, the tiles that live in vector registers, is in `_simd.h`; the loops over layers, batches and tiles are here.
 B. A `Workspace` holds one working copy of the parameters and all scratch, in one block of memory.  Every matrix in it
    is stored in panels (`_simd.h`, C), so that a tile that one product writes is a tile that the next one reads.
-C. A step: each thread takes its own rows of the batch forward, to the loss and backward without waiting for anybody;
-   then, after a barrier, its own tiles of every layer's gradient, which become the saturated update while they are
-   still in registers.  One thread alone updates each layer as soon as its back-propagated sum is done, while it is in
-   cache.
+C. A step: of each layer the threads share the neurons or the batch's rows, forward, to the loss and backward, and meet
+   only where one needs what another has computed.  Then each takes its own tiles of the layer's gradient, which become
+   the saturated update while they are still in registers, as soon as all have read the weights: while they are in cache.
 D. No number's sum is split between threads, so any number of them gives the same bits.
 
 Equation numbers refer to docs/backprop.md.  Shape letters: B rows of a batch, I fan-in, O fan-out, L layers,
