@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fnn import _dispatch
 from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON, Loss, is_finite_real
 
 CHUNK_VALUES = 1 << 20  # values looked at or computed at a time: a few megabytes, however large the data
@@ -124,18 +125,15 @@ def as_finite(array: np.ndarray, dtype: np.dtype, argument: str, first_row: int 
     if array.dtype.kind != "f":
         return result
     for rows in row_chunks(*result.shape):
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = result[rows].sum()
-        if not np.isfinite(total):  # one bad value is enough for that, but so is a finite sum that overflows
+        if not _dispatch.kernels.is_finite(result[rows]):
             bad = ~np.isfinite(result[rows])
-            if bad.any():
-                row, column = np.unravel_index(int(bad.argmax()), bad.shape)
-                value = array[rows.start + row, column]
-                beyond = f", which is beyond {dtype}," if np.isfinite(value) else ""
-                raise ValueError(
-                    f"{argument}: expected finite numbers, got {value}{beyond} in row {first_row + rows.start + row}, "
-                    f"column {column}"
-                )
+            row, column = np.unravel_index(int(bad.argmax()), bad.shape)
+            value = array[rows.start + row, column]
+            beyond = f", which is beyond {dtype}," if np.isfinite(value) else ""
+            raise ValueError(
+                f"{argument}: expected finite numbers, got {value}{beyond} in row {first_row + rows.start + row}, "
+                f"column {column}"
+            )
     return result
 
 
