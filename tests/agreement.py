@@ -525,14 +525,17 @@ def check_train_epoch(
     mean: bool = True,
     threads: int = 1,
     by_columns: bool | None = None,
+    halves: bool | None = None,
     weights: np.ndarray | None = None,
     judge: Judge = ByOracle,
 ) -> None:
     """Eq. 1 to 9 over the batches of `order`; the bounds go through every step.
 
-    `by_columns` says whether the threads share each layer's neurons or the batch's rows; None leaves it to the kernels.
+    `by_columns` says whether the threads share each layer's neurons or the batch's rows, `halves` whether a batch goes
+    through as two halves instead; None leaves it to the kernels.
     """
-    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads)
+    halves = False if by_columns is not None else halves
+    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads, halves=halves)
     work.threads = threads  # also where there is too little work to share
     if by_columns is not None:
         work.by_columns = [by_columns] * case.layout.n_layers

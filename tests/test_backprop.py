@@ -201,6 +201,7 @@ LARGE = [
     ((784, 128, 10), 65),
     ((33, 47, 10), 513),
     ((5, 600, 1), 300),
+    ((30, 40, 3), 700),
 ]
 
 
@@ -242,8 +243,9 @@ def test_sweep(backend, case, scale, threads):
     threads=st.integers(1, 3),
     order=st.sampled_from(["in order", "shuffled", "with repetitions"]),
     weighted=st.booleans(),
+    halves=st.sampled_from([None, True]),
 )
-def test_training(backend, case, batch_size, rule, mean, threads, order, weighted):
+def test_training(backend, case, batch_size, rule, mean, threads, order, weighted, halves):
     """Up to 24 rows in batches whose last is often a partial one."""
     rng = np.random.default_rng(len(case.x))
     n_rows = len(case.x)
@@ -257,7 +259,7 @@ def test_training(backend, case, batch_size, rule, mean, threads, order, weighte
         rule = rule._replace(rate=rule.rate / (3 * batch_size))  # or sums of heavy rows run away
     with suitable():
         agreement.check_train_epoch(
-            _dispatch.kernels, case, rows, rule, batch_size, mean=mean, threads=threads, weights=weights
+            _dispatch.kernels, case, rows, rule, batch_size, mean=mean, threads=threads, halves=halves, weights=weights
         )
 
 

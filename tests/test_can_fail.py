@@ -108,7 +108,7 @@ def loss_and_gradient(kernels):
     for (loss, output), width in product(PAIRS, (4, 5)):
         case = make_case((7, 13, width), 9, hidden="tanh", output=output, loss=loss)
         agreement.check_loss_and_gradient(kernels, case, 0.3)
-    agreement.check_loss_and_gradient(kernels, make_case((7, 13, 4), 261), 0.3)
+    agreement.check_loss_and_gradient(kernels, make_case((300, 200, 4), 261), 0.3)  # too wide for halves
     agreement.check_loss_and_gradient(kernels, make_case((64, 90, 10), 67), 0.3, threads=3)
 
 
@@ -122,10 +122,21 @@ def batches(kernels):
     for rule in (FISTA, FISTA_FIXED, FLOORED):
         agreement.check_train_epoch(kernels, case, order, rule, 4)
     agreement.check_train_epoch(kernels, case, order, FLOORED, 1)
+    case = make_case((300, 13, 3), 11)  # sums of more than 256 terms
+    agreement.check_train_epoch(kernels, case, order, PLAIN, 4)
     case = make_case((7, 13, 3), 600, hidden="tanh")
-    for rule in (SATURATED, NESTEROV):
-        for threads in (1, 2):
-            agreement.check_train_epoch(kernels, case, np.arange(600), rule, 270, threads=threads)
+    order = np.random.default_rng(2).permutation(600)
+    for rule, threads in product((SATURATED, NESTEROV), (1, 2)):
+        agreement.check_train_epoch(kernels, case, order, rule, 270, threads=threads, halves=False)
+
+
+def halves(kernels):
+    """Batches of two chunks and of more; the gradient alone."""
+    case = make_case((7, 13, 3), 600, hidden="tanh")
+    for rule, threads in product((PLAIN, SATURATED, ADAM), (1, 2)):
+        for batch_size in (101, 270):
+            agreement.check_train_epoch(kernels, case, np.arange(600), rule, batch_size, threads=threads, halves=True)
+    agreement.check_loss_and_gradient(kernels, case, 0.3)
 
 
 def online(kernels):
@@ -147,7 +158,7 @@ def weighted(kernels):
         for mean in (True, False):
             rule = SATURATED._replace(rate=0.01 / (1 if mean else batch_size))
             agreement.check_train_epoch(
-                kernels, case, order[:rows], rule, batch_size, mean=mean, threads=2, weights=weights
+                kernels, case, order[:rows], rule, batch_size, mean=mean, threads=2, halves=False, weights=weights
             )
     # With the mean, a weight says nothing to training row by row, unless it is 0.
     agreement.check_train_epoch(kernels, narrow, np.arange(6), PLAIN, 1, mean=False, weights=weights)
@@ -160,7 +171,10 @@ def penalised(kernels):
         agreement.check_train_epoch(kernels, case, np.arange(10), rule._replace(alpha=0.3), 4, threads=2)
     small = make_case((7, 33, 35, 3), 600, hidden="tanh")
     for threads in (1, 2):
-        agreement.check_train_epoch(kernels, small, np.arange(600), NESTEROV._replace(alpha=9), 270, threads=threads)
+        for taken in (False, True):
+            agreement.check_train_epoch(
+                kernels, small, np.arange(600), NESTEROV._replace(alpha=9), 270, threads=threads, halves=taken
+            )
     rule = SATURATED._replace(alpha=0.3)
     agreement.check_train_epoch(kernels, small, np.arange(4), rule, 1)
     agreement.check_penalty_may_end(kernels, small, rule)
@@ -241,6 +255,7 @@ CHECKS = {
     "workspace": workspace,
     "loss_and_gradient": loss_and_gradient,
     "batches": batches,
+    "halves": halves,
     "online": online,
     "weighted": weighted,
     "penalised": penalised,

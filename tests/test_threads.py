@@ -1,5 +1,6 @@
 """A training's own threads: the same bits from any number of them, how many are used, and Ctrl-C."""
 
+from functools import partial
 from itertools import cycle, islice
 
 import numpy as np
@@ -20,13 +21,15 @@ NETS = {
     "fewer rows than threads": ((33, 65, 2), 9, 3),
     "several chunks": ((12, 40, 5), 900, 700),
     "one number": ((1, 1), 20, 8),
+    "halves": ((20, 60, 5), 500, 151),
+    "halves of several chunks": ((20, 60, 5), 900, 701),
 }
 
 
-def trained(case, batch_size, rule, threads, by_columns=None):
+def trained(case, batch_size, rule, threads, by_columns=None, halves=None):
     """Two epochs; the parameters and the losses as bytes."""
     kernels = _dispatch.kernels
-    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads)
+    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads, halves=halves)
     work.threads = threads  # also where there is too little work to share
     if by_columns is not None:
         work.by_columns = list(islice(cycle(by_columns), case.layout.n_layers))
@@ -62,9 +65,39 @@ SHARINGS = {"neurons": (True,), "rows": (False,), "mixed": (True, False), "mixed
 def test_same_bits_however_the_layers_are_shared(backend, net, sharing):
     sizes, rows, batch_size = NETS[net]
     case = make_case(sizes, rows, hidden="tanh")
-    one = trained(case, batch_size, MOMENTUM, 1)
+    one = trained(case, batch_size, MOMENTUM, 1, halves=False)
     for threads in (2, 3, 7):
-        assert trained(case, batch_size, MOMENTUM, threads, sharing) == one, f"{threads} threads"
+        assert trained(case, batch_size, MOMENTUM, threads, sharing, halves=False) == one, f"{threads} threads"
+
+
+@pytest.mark.parametrize("rule", [PLAIN._replace(rate=0.001), ADAM], ids=["plain", "adam"])
+@pytest.mark.parametrize("net", NETS)
+def test_same_bits_of_halves(backend, net, rule):
+    """Also where halves of a batch would not be taken by themselves; batches of 1 train online."""
+    sizes, rows, batch_size = NETS[net]
+    case = make_case(sizes, rows, hidden="tanh")
+    one = trained(case, batch_size, rule, 1, halves=True)
+    for threads in (2, 3):
+        assert trained(case, batch_size, rule, threads, halves=True) == one, f"{threads} threads"
+
+
+def test_where_halves_are_taken(backend):
+    """Where activations are many and weights few; never by the number of threads."""
+    layout = make_case((30, 100, 1), 1).layout
+    for threads in (1, 2, 5):
+        make = partial(_dispatch.kernels.Workspace, layout, np.dtype("f4"), states=2, threads=threads)
+        assert [make(batch_size).halves for batch_size in (1, 32, 200, 1000, 10_000)] == [
+            False, False, *[backend != "numpy"] * 2, False
+        ]  # fmt: skip
+
+
+def test_same_gradient_of_halves(backend):
+    case = make_case((30, 50, 10), 1700, output="softmax", loss="cross_entropy", labels=True)
+    args = case.layout, case.parameters, case.x, case.y, case.loss, 1 / 1700
+    (loss, gradient), *others = [_dispatch.kernels.loss_and_gradient(*args, threads) for threads in THREADS]
+    for threads, (other_loss, other_gradient) in zip(THREADS[1:], others, strict=True):
+        assert other_gradient.tobytes() == gradient.tobytes(), f"{threads} threads"
+        assert other_loss == loss, f"{threads} threads"
 
 
 def test_same_gradient(backend):

@@ -15,6 +15,8 @@ Equation numbers refer to docs/backprop.md.  Shape letters: B rows of a batch, I
 P parameters, N rows of the data set; R rows that a panel has room for.
 """
 
+from math import gcd
+
 import numpy as np
 
 from fnn._formulas import LOSSES
@@ -40,7 +42,7 @@ cdef extern from "_simd.h" nogil:
     const int FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM, FNN_FISTA
     ctypedef struct fnn_rule:
         double rate, momentum, beta_2, epsilon, saturation, decay, floor
-        Py_ssize_t second
+        Py_ssize_t second, carried
         int kind, brakes, fixed_nu
     # Macros that choose the float or the double kernel by the pointer's type, hence `void *`.
     Py_ssize_t lanes(void *)
@@ -57,12 +59,12 @@ cdef extern from "_simd.h" nogil:
     double sum_of_squares(void *w, Py_ssize_t n)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(const void *w, Py_ssize_t n)
-    void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel, Py_ssize_t inner,
-                      const void *w, const void *bias, bint finish, int code, double slope)
+    void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, const void *x, Py_ssize_t step,
+                      Py_ssize_t inner, const void *w, const void *bias, bint finish, int code, double slope)
     void backward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *g, Py_ssize_t g_panel, Py_ssize_t inner,
                        const void *wt, bint first, bint finish, const void *activation, int code, double slope)
-    void gradient_tile(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *a, const void *g,
-                       Py_ssize_t batch, const fnn_rule *rule)
+    void gradient_tile(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *a, const void *x,
+                       Py_ssize_t first, const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
@@ -187,6 +189,7 @@ cdef extern from * nogil:
 cdef enum:
     FEWEST_ROWS = 64
     CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
+    MOST_HALVED = 4096  # rows of a batch that is taken as two halves: only at its end the threads look whether to stop
     FEW_PREDICTED = 4  # rows for which packing all weights does not pay, however many they are
     FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
     INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
@@ -204,6 +207,7 @@ cdef double OPERATIONS_A_SECOND = 7.5e9
 cdef double BYTES_A_SECOND = 1e10
 cdef double SECONDS_TO_MEET = 5e-7
 cdef double SECONDS_TO_START = 5e-5  # and end a team
+cdef double HALVING_GAIN = 0.9  # what taking halves has to make of the time of a step to be worth two gradients
 cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-level cache
 
 
@@ -231,7 +235,9 @@ cdef struct Plan:
     Py_ssize_t n_padded  # P with the padding of the panels
     Py_ssize_t state, gradient  # offsets in the arena; the parameters are at 0; 0 where there is none
     Py_ssize_t row_buffers, row_buffer  # offset in the arena of each thread's three rows of outputs, and a row's length
+    bint halves  # whether a batch goes through as two halves, each by one thread, whose gradients are added at its end
     Py_ssize_t input_copies, own_input  # of the gathered inputs: room for so many; from one thread's to the next, or 0
+    const void **row_table  # of each thread, where a chunk's inputs lie in x; NULL where they are gathered in panels
     Py_ssize_t input_delta  # offset in the arena of the slope of the loss by the input of a layer that skips
     Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
     Py_ssize_t block  # offset in the arena of each thread's block of W^T: a panel of INNER rows
@@ -261,6 +267,7 @@ cdef struct Job:
     double t  # FISTA's, after those updates
     double *row_losses  # of the chunk
     double total, penalties
+    double half_losses[2]  # of the batch's rows
     int threads
     bint stop
     fnn_meeting meeting
@@ -410,46 +417,76 @@ cdef struct Rows:  # [begin, end) of a chunk
     Py_ssize_t begin, end
 
 
-cdef Rows gathered_by(const Plan *plan, Py_ssize_t rows, int thread, int threads) noexcept nogil:
-    """The rows whose inputs a thread gathers: its own, or all of them into a copy of its own: to take over what another
-    core has just written costs more than to read the data a second time."""
+cdef Rows rows_read_by(const Plan *plan, Py_ssize_t rows, int thread, int threads) noexcept nogil:
+    """The rows of x that a thread reads: to gather its own, or all of them, into a copy of its own or where they lie: to
+    take over what another core has just written costs more than to read the data a second time."""
     cdef Rows found
     found.begin, found.end = 0, rows
-    if not plan.own_input:
+    if not plan.own_input and plan.row_table is NULL:
         found.begin, found.end = rows * thread // threads, rows * (thread + 1) // threads
     return found
 
 
-cdef void gather_rows(real *arena, const Plan *plan, const Job *job, const Chunk *chunk, int thread) noexcept nogil:
-    """Copy this thread's rows of the chunk into the panels of the first layer's input."""
+cdef inline const void **rows_of(const Plan *plan, int thread) noexcept nogil:
+    """A thread's table of where the chunk's inputs lie, if they are not gathered."""
+    return NULL if plan.row_table is NULL else plan.row_table + thread * plan.rows
+
+
+cdef void gather_at(real *arena, const Plan *plan, const Job *job, Py_ssize_t start, Rows rows,
+                    int thread) noexcept nogil:
+    """Copy inputs from `start` on in the epoch's order, `rows` of them, into those rows of the first layer's panels."""
     cdef Py_ssize_t r, p, column, panel = 2 * plan.lanes, width = plan.layers[0].inputs
-    cdef Rows rows = gathered_by(plan, chunk.rows, thread, job.threads)
     cdef real *u = arena + plan.layers[0].u + thread * plan.own_input
     for p in range(width // panel):  # panel after panel, for all rows write the same column of it
         for r in range(rows.begin, rows.end):
-            memcpy(u + r * panel, <const real *>job.x + job.order[chunk.start + r] * width + p * panel,
+            memcpy(u + r * panel, <const real *>job.x + job.order[start + r] * width + p * panel,
                    <size_t>(2 * lanes(u)) * sizeof(real))
         u += plan.room * panel
     column = width // panel * panel
     if column < width:
         for r in range(rows.begin, rows.end):
-            memcpy(u + r * panel, <const real *>job.x + job.order[chunk.start + r] * width + column,
+            memcpy(u + r * panel, <const real *>job.x + job.order[start + r] * width + column,
                    <size_t>(width - column) * sizeof(real))
 
 
-cdef void fetch_rows(const Plan *plan, const Job *job, const real *x, const Chunk *chunk, int thread, Py_ssize_t part,
-                     Py_ssize_t parts) noexcept nogil:
-    """Ask for the `part`th of `parts` of the inputs that this thread is to gather, cache line by cache line: evenly
-    spread, for the tiles wait while too many are under way."""
-    cdef Py_ssize_t width = plan.layers[0].inputs, line = 64 // <Py_ssize_t>sizeof(real), lines = pieces(width, line)
-    cdef Rows rows = gathered_by(plan, chunk.rows, thread, job.threads)
-    cdef Py_ssize_t count = (rows.end - rows.begin) * lines, first = count * part // parts, j
-    cdef Py_ssize_t r = rows.begin + first // lines, at = first % lines
-    for j in range(count * (part + 1) // parts - first):
-        fetch_line(x + job.order[chunk.start + r] * width + at * line)
-        at += 1
-        if at == lines:
-            r, at = r + 1, 0
+cdef void gather_rows(real *arena, const Plan *plan, const Job *job, const Chunk *chunk, int thread) noexcept nogil:
+    """Copy what this thread reads of the chunk into the panels of the first layer's input, or note where it lies."""
+    cdef Py_ssize_t r
+    cdef Rows rows = rows_read_by(plan, chunk.rows, thread, job.threads)
+    cdef const void **table = rows_of(plan, thread)
+    if table is NULL:
+        gather_at(arena, plan, job, chunk.start, rows, thread)
+        return
+    for r in range(rows.begin, rows.end):
+        table[r] = <const real *>job.x + job.order[chunk.start + r] * plan.layers[0].inputs
+
+
+cdef struct Fetch:  # the inputs of a chunk that are still to be asked for, cache line by cache line
+    Py_ssize_t row, last_row, line, quota  # the next line of the next row; lines to ask for at a time
+
+
+cdef Fetch fetch_of(const Plan *plan, const Job *job, const Chunk *chunk, int thread, Py_ssize_t width,
+                    Py_ssize_t times) noexcept nogil:
+    """What a thread reads of the chunk, `width` lines a row, to be asked for in so many parts: evenly spread, for the
+    tiles wait while too many are under way."""
+    cdef Rows rows = rows_read_by(plan, chunk.rows, thread, job.threads)
+    cdef Fetch fetch
+    fetch.row, fetch.last_row, fetch.line = chunk.start + rows.begin, chunk.start + rows.end, 0
+    fetch.quota = pieces((rows.end - rows.begin) * width, max(1, times))
+    return fetch
+
+
+cdef inline void fetch_rows(Fetch *fetch, const real *x, const Py_ssize_t *order, Py_ssize_t inputs,
+                            Py_ssize_t width) noexcept nogil:
+    """Ask for the next lines of the rows of x (N, inputs)."""
+    cdef Py_ssize_t count
+    for count in range(fetch.quota):
+        if fetch.row == fetch.last_row:
+            return
+        fetch_line(x + order[fetch.row] * inputs + fetch.line * (64 // <Py_ssize_t>sizeof(real)))
+        fetch.line += 1
+        if fetch.line == width:
+            fetch.row, fetch.line = fetch.row + 1, 0
 
 
 cdef void move_columns(real *to, Py_ssize_t to_first, const real *source, Py_ssize_t first, Py_ssize_t columns,
@@ -501,8 +538,10 @@ cdef void spread_share(real *arena, const Plan *plan, Py_ssize_t l, Share share)
         factor_values(g + at, g + at, arena + below.v + at, (share.end - share.begin) * panel, below.code, below.slope)
 
 
-cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread) noexcept nogil:
-    """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z."""
+cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread,
+                        const void **x) noexcept nogil:
+    """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z.  x: the input rows of the first layer where
+    they lie, or NULL."""
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k, inner, o, r, next_r
     cdef Py_ssize_t slab, p, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
@@ -528,7 +567,8 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
                     fetch_ahead(w + panel * (layer.inputs + 1), inner * panel, tile, tiles)
                 forward_tile(
                     arena + layer.v + o * plan.room + r * panel, next_r - r, vecs,
-                    u + k * plan.room + r * panel, room, inner, w, bias,
+                    u + k * plan.room + r * panel, NULL if x is NULL else x + r,
+                    room if x is NULL else k, inner, w, bias,
                     k + INNER >= layer.inputs, code, layer.slope)
 
 
@@ -678,38 +718,41 @@ cdef inline fnn_rule without_decay(const fnn_rule *rule) noexcept nogil:
     return found
 
 
-cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t rows, const fnn_rule *rule,
-                         int thread, int threads, const Job *job, const Chunk *next) noexcept nogil:
-    """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the chunk, and what `rule` makes of it.
+cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span, const fnn_rule *rule, int thread,
+                         int threads, const Job *job, const Chunk *next, const void **x) noexcept nogil:
+    """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the rows `span`, and what `rule` makes of it.
+    x: the input rows of the first layer where they lie, or NULL.
 
     The inputs are taken in blocks that stay in the second-level cache while all neurons pass by.  Meanwhile this thread's
     inputs of the `next` chunk, if there is one, come into the cache.
     """
     cdef const Layer *layer = &plan.layers[l]
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, height, tiles, at, done = 0
-    cdef Py_ssize_t block, begin, end
-    cdef Py_ssize_t together = max(1, plan.block_bytes // (rows * panel * <Py_ssize_t>sizeof(real)))
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, height, tiles, at
+    cdef Py_ssize_t block, begin, end, width
+    cdef Fetch fetch
+    cdef Py_ssize_t rows = span.end - span.begin
+    cdef Py_ssize_t together = max(1, plan.block_bytes // (max(1, rows) * panel * <Py_ssize_t>sizeof(real)))
     cdef Py_ssize_t inner_panels = pieces(layer.inputs, panel)
     cdef Py_ssize_t panels = pieces(layer.outputs, panel), units = inner_panels * panels
     cdef Py_ssize_t first = units * thread // threads, last = units * (thread + 1) // threads
     cdef bint updates = rule.kind != FNN_STORE and rule.kind != FNN_ADD
     cdef fnn_rule own = rule_of(rule, layer), bias_rule = without_decay(&own)
     cdef real *state = arena + (plan.state if updates else plan.gradient)  # plain SGD has none and touches none
-    cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
+    cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input) + span.begin * panel
     cdef real *g
     if layer.by_columns:  # the weights stay with the thread that reads them forward
         first, last = panels * thread // threads * inner_panels, panels * (thread + 1) // threads * inner_panels
+    if next is not NULL:
+        width = pieces(layer.inputs * <Py_ssize_t>sizeof(real), 64)
+        fetch = fetch_of(plan, job, next, thread, width, (last - first) * pieces(panel, FNN_ROWS))
     for block in range(pieces(inner_panels, together)):
         for p in range(first // inner_panels, pieces(last, inner_panels)):
             begin = max(block * together, first - p * inner_panels)
             end = min(inner_panels, (block + 1) * together, last - p * inner_panels)
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
-            g = arena + layer.g + o * plan.room
+            g = arena + layer.g + o * plan.room + span.begin * panel
             for q in range(begin, end):
-                if next is not NULL:
-                    fetch_rows(plan, job, <const real *>job.x, next, thread, done, last - first)
-                    done += 1
                 i = q * panel
                 height = min(panel, layer.inputs - i)
                 tiles = pieces(height, FNN_ROWS)
@@ -717,22 +760,24 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
                     at = layer.weights + o * (layer.inputs + 1) + i * vecs * vector
                     job.squares[layer.units + p * inner_panels + q] = sum_of_squares(arena + at, height * vecs * vector)
                 for tile in range(tiles):
+                    if next is not NULL:
+                        fetch_rows(&fetch, <const real *>job.x, job.order, layer.inputs, width)
                     r = height * tile // tiles
                     at = layer.weights + o * (layer.inputs + 1) + (i + r) * vecs * vector
                     gradient_tile(arena + at, state + at, height * (tile + 1) // tiles - r, vecs,
-                                  u + i * plan.room + r, g, rows, &own)
+                                  u + i * plan.room + r, x, i + r, g, rows, &own)
                 if i == 0:
                     at = layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
                     bias_tile(arena + at, state + at, vecs, g, rows, &bias_rule)
 
 
 cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, const Job *job, int thread) noexcept nogil:
-    """Eq. 8 and 9 for this thread's share of the parameters, from the gradient of several chunks."""
+    """Eq. 8 and 9 for this thread's share of the parameters, from the gradient of several chunks, or of two halves."""
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, i, o, unit, units, width, count, at, inner_panels
     cdef const Layer *layer
     cdef fnn_rule own, bias_rule
-    cdef real *state = arena + plan.state
-    cdef real *gradient = arena + plan.gradient
+    cdef real *state = arena + (plan.state if job.train else plan.gradient)
+    cdef real *gradient = arena + plan.gradient + plan.halves * plan.n_padded
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         own = rule_of(rule, layer)
@@ -800,11 +845,14 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
     cdef Py_ssize_t rows = chunk.rows, l, r, to_update = plan.n_layers - 1
     cdef Chunk next = next_chunk(plan, job, chunk[0])
     cdef double times = counted(job, scale, chunk.batch_rows)
+    cdef const void **x = rows_of(plan, thread)
+    cdef Rows whole
+    whole.begin, whole.end = 0, rows
     for l in range(plan.n_layers):
         if (plan.layers[l].by_columns or plan.layers[l - 1].by_columns) if l else (
-                plan.layers[0].by_columns and not plan.own_input):
+                plan.layers[0].by_columns and not plan.own_input and x is NULL):
             fnn_meet(&job.meeting, threads)
-        forward_share(arena, plan, l, share_of(plan, &plan.layers[l], rows, thread, threads), thread)
+        forward_share(arena, plan, l, share_of(plan, &plan.layers[l], rows, thread, threads), thread, NULL if l else x)
     if plan.layers[plan.n_layers - 1].by_columns:
         fnn_meet(&job.meeting, threads)
     output_delta_rows(arena, plan, job, thread, job.order + chunk.start, scale, rows * thread // threads,
@@ -819,11 +867,11 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
             if job.stop:  # thread 0 writes it only between the last meeting and the first, so all read the same
                 return False
             while to_update > l:
-                gradient_share(arena, plan, to_update, rows, rule, thread, threads, job, NULL)
+                gradient_share(arena, plan, to_update, whole, rule, thread, threads, job, NULL, NULL)
                 to_update -= 1
         if l > 0:
             backward_share(arena, plan, l, share_of(plan, &plan.layers[l - 1], rows, thread, threads), thread)
-    gradient_share(arena, plan, 0, rows, rule, thread, threads, job, &next)
+    gradient_share(arena, plan, 0, whole, rule, thread, threads, job, &next, x)
     if thread == 0:
         for r in range(rows):
             job.total += times * job.row_losses[r]
@@ -834,12 +882,14 @@ cdef inline double next_t(double t) noexcept nogil:
     return (1 + sqrt(1 + 4 * t * t)) / 2
 
 
-cdef inline fnn_rule rule_at(const fnn_rule *rule, Py_ssize_t update, double t) noexcept nogil:
-    """The rule of an update, counted from 1; t is FISTA's of before.
+cdef inline fnn_rule rule_at(const Job *job, Py_ssize_t update, double t, double scale) noexcept nogil:
+    """The rule of an update, counted from 1; t is FISTA's of before, `scale` what the batch's losses count with.
 
     Adam's rate makes up for moments that start at zero; FISTA repeats more and more of the moves so far.
     """
+    cdef const fnn_rule *rule = &job.rule
     cdef fnn_rule found = rule[0]
+    found.decay = job.alpha * scale
     if rule.kind == FNN_ADAM:
         found.rate = rule.rate * sqrt(1 - pow(rule.beta_2, update)) / (1 - pow(rule.momentum, update))
     if rule.kind == FNN_FISTA:
@@ -862,8 +912,7 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
         last = chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows
         if chunk.start == chunk.batch_start:
             scale = scale_of(<const real *>job.row_weights, job, job.order + chunk.batch_start, chunk.batch_rows)
-        step = rule_at(&job.rule, updates + 1, t)
-        step.decay = job.alpha * scale
+        step = rule_at(job, updates + 1, t, scale)
         rule = step
         rule.kind = step.kind if whole else FNN_STORE if chunk.start == chunk.batch_start else FNN_ADD
         if not chunk_step(arena, plan, job, thread, &chunk, &rule, scale):
@@ -881,6 +930,89 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
         chunk = next_chunk(plan, job, chunk)
 
 
+cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int half, const Chunk *batch,
+                       const fnn_rule *rule, double scale) noexcept nogil:
+    """One half of a batch through the sweep, in chunks that have half of the panels' rows to themselves, and its share of
+    the epoch's loss.  rule: of the last of the gradient's sums, where the half is one chunk; else NULL."""
+    cdef Py_ssize_t l, r, rows, start = batch.batch_start, end = start + batch.batch_rows
+    cdef Py_ssize_t middle = start + (batch.batch_rows + 1) // 2
+    cdef double total = 0
+    cdef bint first = True
+    cdef fnn_rule own
+    cdef Plan own_plan = plan[0]
+    cdef Share share
+    cdef Rows span
+    span.begin = half * ((plan.rows + 1) // 2)
+    share.first = 0
+    if half:
+        start, own_plan.gradient = middle, plan.gradient + plan.n_padded
+    else:
+        end = middle
+    memset(&own, 0, sizeof(own))
+    own.kind = FNN_STORE
+    while first or start < end:
+        rows = min(end - start, (plan.rows + 1 - half) // 2)
+        span.end = span.begin + rows
+        share.begin, share.end = span.begin, span.end
+        gather_at(arena, plan, job, start - span.begin, span, 0)
+        for l in range(plan.n_layers):
+            share.last = pieces(plan.layers[l].outputs, 2 * plan.lanes)
+            forward_share(arena, plan, l, share, thread, NULL)
+        output_delta_rows(arena, plan, job, thread, job.order + start - span.begin, scale, span.begin, span.end)
+        for l in range(plan.n_layers - 1, -1, -1):
+            if l > 0:
+                share.last = pieces(plan.layers[l - 1].outputs, 2 * plan.lanes)
+                backward_share(arena, plan, l, share, thread)
+            gradient_share(arena, &own_plan, l, span, rule if rule is not NULL else &own, 0, 1, job, NULL, NULL)
+        for r in range(span.begin, span.end):
+            total += job.row_losses[r]
+        own.kind, first = FNN_ADD, False
+        start += rows
+    return total
+
+
+cdef void halved_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
+    """All batches, each as two halves that need nothing of each other until their gradients are added up: between two
+    cores go no activations, only that sum and the weights.  One thread gets the same bits from both halves in turn."""
+    cdef Chunk batch
+    cdef fnn_rule step
+    cdef Py_ssize_t updates = job.updates
+    cdef double scale, t = job.t
+    cdef int half
+    cdef bint at_once, stop
+    batch.batch_start = 0
+    while batch.batch_start < job.n_rows:
+        batch.batch_rows = min(job.batch_size, job.n_rows - batch.batch_start)
+        scale = scale_of(<const real *>job.row_weights, job, job.order + batch.batch_start, batch.batch_rows)
+        step = rule_at(job, updates + 1, t, scale)
+        step.carried = plan.gradient - plan.state
+        at_once = job.threads == 1 and job.train and batch.batch_rows <= plan.rows
+        for half in range(2):
+            if half % job.threads == thread:
+                job.half_losses[half] = half_sweep(
+                    arena, plan, job, thread, half, &batch, &step if at_once and half else NULL, scale)
+        if thread == 0:
+            look_at_clock(job, batch.batch_start + batch.batch_rows, batch.batch_rows * job.operations)
+        fnn_meet(&job.meeting, job.threads)
+        stop = job.stop  # thread 0 writes it between the last meeting and the first, so all read the same
+        if thread == 0:
+            job.total += counted(job, scale, batch.batch_rows) * (job.half_losses[0] + job.half_losses[1])
+        if not at_once:
+            if not job.train:
+                step.kind, step.carried = FNN_ADD, 0
+            update_share(arena, plan, &step, job, thread)
+            fnn_meet(&job.meeting, job.threads)
+        updates += 1
+        t = next_t(t)
+        if thread == 0:
+            job.updates = updates
+            if job.alpha:
+                job.penalties += counted(job, scale, batch.batch_rows) * penalty(plan, job)
+        if stop:
+            return
+        batch.batch_start += batch.batch_rows
+
+
 cdef void updated_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
     """Every sample in order, eq. 21 to 23, where layers skip: the last layer steps, the output is computed anew, and
     deltas go through weights that have stepped already."""
@@ -888,22 +1020,25 @@ cdef void updated_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
     cdef double scale
     cdef Share row
     cdef Chunk chunk
+    cdef const void **x = rows_of(plan, 0)
+    cdef Rows one
+    one.begin, one.end = 0, 1
     chunk.batch_rows, chunk.rows = 1, 1
     for r in range(job.n_rows):
         chunk.start = chunk.batch_start = r
         scale = scale_of(<const real *>job.row_weights, job, job.order + r, 1)
         gather_rows(arena, plan, job, &chunk, 0)
         for l in range(plan.n_layers):
-            forward_share(arena, plan, l, share_of(plan, &plan.layers[l], 1, 0, 1), 0)
+            forward_share(arena, plan, l, share_of(plan, &plan.layers[l], 1, 0, 1), 0, x if l == 0 else NULL)
         row = share_of(plan, &plan.layers[last], 1, 0, 1)
         output_delta_rows(arena, plan, job, 0, job.order + r, scale, 0, 1)
         job.total += counted(job, scale, 1) * job.row_losses[0]
-        gradient_share(arena, plan, last, 1, &job.rule, 0, 1, job, NULL)
-        forward_share(arena, plan, last, row, 0)
+        gradient_share(arena, plan, last, one, &job.rule, 0, 1, job, NULL, NULL if last else x)
+        forward_share(arena, plan, last, row, 0, NULL if last else x)
         output_delta_rows(arena, plan, job, 0, job.order + r, scale, 0, 1)
         for l in range(last, 0, -1):
             backward_share(arena, plan, l, share_of(plan, &plan.layers[l - 1], 1, 0, 1), 0)
-            gradient_share(arena, plan, l - 1, 1, &job.rule, 0, 1, job, NULL)
+            gradient_share(arena, plan, l - 1, one, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)
         look_at_clock(job, r + 1, job.operations)
         if job.stop:
             break
@@ -1163,7 +1298,7 @@ cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noe
             gather_rows(arena, plan, job, &chunk, thread)
             for l in range(plan.n_layers):
                 share = share_of(plan, &plan.layers[l], chunk.rows, thread, job.threads)
-                forward_share(arena, plan, l, share, thread)
+                forward_share(arena, plan, l, share, thread, NULL if l else rows_of(plan, thread))
             for r in range(share.begin, share.end):
                 panels_to_row(z, arena + layer.v, plan.room, r, n)
                 output_values(out + (chunk.start + r) * n, z, n, layer.code, layer.slope)
@@ -1301,7 +1436,8 @@ def gradient(layout, layers, deltas, out):
 cdef fnn_rule c_rule(rule, Py_ssize_t second):
     cdef fnn_rule made
     made.rate, made.momentum, made.saturation = rule.rate, rule.momentum, rule.saturation
-    made.beta_2, made.epsilon, made.second, made.decay = rule.beta_2, rule.epsilon, second, 0
+    made.beta_2, made.epsilon, made.decay = rule.beta_2, rule.epsilon, 0
+    made.second, made.carried = second, 0
     made.kind = FNN_PLAIN if not rule.momentum else FNN_NESTEROV if rule.nesterov else FNN_MOMENTUM
     made.floor, made.brakes, made.fixed_nu = rule.floor, rule.fast_brake, rule.fixed_nu
     if rule.adam:
@@ -1361,10 +1497,13 @@ cdef class Workspace:
         Threads it may use; fewer are used where a step has too little work to share.
     keep_gradient : bool, default False
         Whether there is room for a gradient even where one chunk is a whole batch.
+    halves : bool, optional
+        Whether a batch goes through as two halves that a thread each may take; unless given, where that should save time.
+        It changes the order of the gradient's sums, so it depends on nothing but the shape.
     """
 
     cdef Plan plan
-    cdef object layout, arena, index, row_losses, squares
+    cdef object layout, arena, index, row_losses, squares, row_table
     cdef char *memory
     cdef bint single, online
     cdef public Py_ssize_t updates  # since the states were zero
@@ -1373,7 +1512,7 @@ cdef class Workspace:
     cdef double gain  # seconds that the team should save at a step
     cdef readonly Py_ssize_t batch_size
 
-    def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False):
+    def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False, halves=None):
         cdef Plan *plan = &self.plan
         cdef Layer *layer
         cdef Py_ssize_t l, at, inputs = 0, units = 0, vector, panel
@@ -1418,9 +1557,12 @@ cdef class Workspace:
         if states:
             plan.state = at
             at += states * plan.n_padded
-        if keep_gradient or batch_size > plan.rows:
+        plan.halves = self._halving_pays() if halves is None else halves
+        for l in range(plan.n_layers):
+            plan.layers[l].by_columns = False
+        if keep_gradient or batch_size > plan.rows or plan.halves:
             plan.gradient = at
-            at += plan.n_padded
+            at += plan.n_padded * (1 + plan.halves)
         plan.layers[0].u = at
         # All that is kept of a batch is at most three times its activations, the inputs among them.
         plan.input_copies = max(1, min(threads, (sum(layout.sizes) + 2 * layout.sizes[0]) // layout.sizes[0]))
@@ -1447,13 +1589,41 @@ cdef class Workspace:
         if plan.n_layers > 1:
             at += INNER * panel * self.most_threads
         self._reserve(at)
+        self._leave_inputs_where_they_are()
         self.threads = self._best_team()
         self.gain = self._seconds(1) - self._seconds(self.team)
+
+    def _halving_pays(self):
+        """Whether two threads should be the faster with a half of each batch, and there is room for a second gradient.
+
+        Nothing but the shape decides, so that every number of threads takes the sums in the same order.
+        """
+        sizes = self.layout.sizes
+        room = self.plan.rows * (sum(sizes) + sizes[0])  # three batches of activations hold this beside what is kept
+        if self.online or self.layout.has_skips or not FEWEST_ROWS <= self.batch_size <= MOST_HALVED:
+            return False
+        if 4 * self.plan.n_padded > room:  # to write and read the gradients would cost one thread more than two save
+            return False
+        return self._halved_seconds(2) < HALVING_GAIN * min(self._seconds(1), self._seconds(2))
+
+    cdef double _halved_seconds(self, int team):
+        """Estimate the time of a step of all rows, as two halves: half of the gradient and of the weights cross cores."""
+        cdef Layer *layer
+        cdef Py_ssize_t l
+        cdef double alone = 0, crossing
+        for l in range(self.plan.n_layers):
+            layer = &self.plan.layers[l]
+            alone += (6.0 if l else 4.0) * layer.inputs * layer.outputs
+        alone *= self.plan.rows / (OPERATIONS_A_SECOND * self.plan.lanes)
+        crossing = <double>self.plan.n_padded * (4 if self.single else 8) * self.plan.rows / self.batch_size
+        return alone if team == 1 else alone / 2 + crossing / BYTES_A_SECOND + 2 * SECONDS_TO_MEET
 
     cdef double _seconds(self, int team) except -1:
         """Estimate the time of a step of all rows, and choose what the threads share of each layer."""
         if self.online:
             return self._online_seconds(team)
+        if self.plan.halves:
+            return self._halved_seconds(team)
         cdef Plan *plan = &self.plan
         cdef Layer *layer
         cdef Py_ssize_t l, panels, width = 4 if self.single else 8
@@ -1499,6 +1669,17 @@ cdef class Workspace:
         self.plan.index = &index[0]
         self.row_losses = np.zeros(self.plan.rows)
 
+    def _leave_inputs_where_they_are(self):
+        """Read the inputs in x itself, unless a skip joins them or so many rows lie a multiple of 4 KiB apart that they
+        would push each other out of the first-level cache."""
+        cdef Plan *plan = &self.plan
+        cdef Py_ssize_t[::1] table
+        row_bytes = plan.layers[0].inputs * (4 if self.single else 8)
+        if not plan.input_delta and not plan.halves and plan.rows <= 64 and plan.rows * gcd(row_bytes, 4096) <= 8 * 4096:
+            self.row_table = np.zeros(plan.rows * self.most_threads, np.intp)
+            table = self.row_table
+            plan.row_table = <const void **>&table[0]
+
     def __dealloc__(self):
         free(self.plan.layers)
 
@@ -1515,6 +1696,11 @@ cdef class Workspace:
         self._seconds(self.team)
         self.gain = INFINITY  # whoever sets it wants it
         self._place_inputs()
+
+    @property
+    def halves(self):
+        """Whether a batch goes through as two halves."""
+        return bool(self.plan.halves)
 
     @property
     def by_columns(self):
@@ -1600,9 +1786,9 @@ cdef class Workspace:
         for l in range(self.plan.n_layers):
             share = share_of(&self.plan, &self.plan.layers[l], rows, 0, 1)
             if self.single:
-                forward_share(<float *>self.memory, &self.plan, l, share, 0)
+                forward_share(<float *>self.memory, &self.plan, l, share, 0, NULL)
             else:
-                forward_share(<double *>self.memory, &self.plan, l, share, 0)
+                forward_share(<double *>self.memory, &self.plan, l, share, 0, NULL)
 
     def backward(self, Py_ssize_t rows):
         """Run the backward kernels on the first `rows` rows."""
@@ -1618,12 +1804,15 @@ cdef class Workspace:
         """Put the gradient over the first `rows` rows in the place of the gradient, or add it there."""
         cdef Py_ssize_t l
         cdef fnn_rule rule
+        cdef Rows span
+        memset(&rule, 0, sizeof(rule))
+        span.begin, span.end = 0, rows
         rule.kind = FNN_STORE if first else FNN_ADD
         for l in range(self.plan.n_layers):
             if self.single:
-                gradient_share(<float *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL)
+                gradient_share(<float *>self.memory, &self.plan, l, span, &rule, 0, 1, NULL, NULL, NULL)
             else:
-                gradient_share(<double *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL)
+                gradient_share(<double *>self.memory, &self.plan, l, span, &rule, 0, 1, NULL, NULL, NULL)
 
     def store_gradient(self, out):
         """Copy the gradient out to `out` (P,)."""
@@ -1703,6 +1892,10 @@ cdef void take_part(const Task *task, int thread) noexcept nogil:
         updated_epoch(<float *>task.memory, task.plan, task.job)
     elif task.job.through_updated:
         updated_epoch(<double *>task.memory, task.plan, task.job)
+    elif task.plan.halves and task.single:
+        halved_epoch(<float *>task.memory, task.plan, task.job, thread)
+    elif task.plan.halves:
+        halved_epoch(<double *>task.memory, task.plan, task.job, thread)
     elif task.single:
         minibatch_epoch(<float *>task.memory, task.plan, task.job, thread)
     else:
@@ -1833,7 +2026,7 @@ def predict(layout, parameters, x, threads):
         else:
             _predict_few[double](out, parameters, x, layout.table, scratch)
         return out
-    work = Workspace(layout, parameters.dtype, min(n, CHUNK_ROWS), 0, threads)
+    work = Workspace(layout, parameters.dtype, min(n, CHUNK_ROWS), 0, threads, halves=False)
     work.by_columns = [False] * layout.n_layers  # each thread its own rows: nobody waits for anybody
     work.load(parameters, INFINITY)
     epoch = new_epoch(work, x, out, np.arange(n), LOSSES["squared_error"], 1.0, False, False, None)

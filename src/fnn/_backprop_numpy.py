@@ -244,15 +244,24 @@ class Workspace:
         Rows of a mini-batch at most.
     states : int
         Vectors of P numbers that the optimiser keeps.
-    threads : int
-        Ignored here: NumPy's own threads compute the products.
+    threads, halves
+        Ignored here: NumPy's own threads compute the products, from whole batches.
     """
 
-    def __init__(self, layout: Layout, dtype: np.dtype, batch_size: int, states: int, threads: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        dtype: np.dtype,
+        batch_size: int,
+        states: int,
+        threads: int,
+        *,
+        halves: bool | None = None,
+    ) -> None:
         self.layout = layout
         self.batch_size = batch_size
         self.threads = 1
-        self.by_columns = [False] * layout.n_layers
+        self.by_columns, self.halves = [False] * layout.n_layers, False
         self.parameters = np.zeros(layout.n_parameters, dtype)
         self.gradient = np.zeros_like(self.parameters)
         self.partial = np.zeros_like(self.parameters) if batch_size > CHUNK_ROWS else None

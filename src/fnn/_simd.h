@@ -69,6 +69,7 @@ typedef struct {
     double decay; /* what of a weight is added to its gradient */
     double floor; /* 0: none */
     ptrdiff_t second; /* from a number of the first state (velocity, moment, moves) to that of the second */
+    ptrdiff_t carried; /* from there to the gradient over the batch's other half, which is to be added; 0: none */
     int kind;
     int brakes, fixed_nu; /* FISTA: whether there is a second state, the last gradient; whether all moves are repeated */
 } fnn_rule;
@@ -536,6 +537,21 @@ FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][
     }
 }
 
+/* The same with the rows of a where they lie: sums[r] += sum_k x[r][first + k] b[k, :]. */
+FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *const *x,
+                                  ptrdiff_t first, ptrdiff_t inner, const REAL *b) {
+    const REAL *row[FNN_ROWS];
+    FNN_UNROLL for (int r = 0; r < rows; r++) row[r] = x[r] + first;
+    for (ptrdiff_t k = 0; k < inner; k++, b += vecs * LANES) {
+        VEC b0 = FN(load)(b), b1 = vecs > 1 ? FN(load)(b + LANES) : b0;
+        FNN_UNROLL for (int r = 0; r < rows; r++) {
+            VEC number = FN(splat)(row[r][k]);
+            sums[r][0] += number * b0;
+            if (vecs > 1) sums[r][1] += number * b1;
+        }
+    }
+}
+
 /* Calls body(rows, vecs, ...) with literal rows and vecs, so that every tile shape has its sums in registers. */
 #undef EACH_SHAPE
 #undef ROWS_CASE
@@ -559,13 +575,18 @@ FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][
         ROWS_CASE(4, body, __VA_ARGS__) MORE_ROWS(body, __VA_ARGS__)                                            \
     }
 
-/* Eq. 1 and 2: c = phi(a W + bias).  bias NULL: goes on from the sums that c holds.  finish 0: leaves sums in c. */
-FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, const REAL *a, ptrdiff_t a_panel,
-                                 ptrdiff_t inner, const REAL *w, const REAL *bias, int finish, int code, REAL slope) {
+/* Eq. 1 and 2: c = phi(a W + bias).  a: panels `step` numbers apart, or where x is given its rows from number `step` on.
+ * bias NULL: goes on from the sums that c holds.  finish 0: leaves sums in c. */
+FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, const REAL *a, const REAL *const *x,
+                                 ptrdiff_t step, ptrdiff_t inner, const REAL *w, const REAL *bias, int finish, int code,
+                                 REAL slope) {
     VEC sums[FNN_ROWS][2];
     FNN_UNROLL for (int r = 0; r < rows; r++)
         for (int v = 0; v < vecs; v++) sums[r][v] = FN(load)((bias ? bias : c + r * PANEL) + v * LANES);
-    FN(multiply)(rows, vecs, sums, a, a_panel, inner, w);
+    if (x)
+        FN(multiply_rows)(rows, vecs, sums, x, step, inner, w);
+    else
+        FN(multiply)(rows, vecs, sums, a, step, inner, w);
     if (finish && code == FNN_RELU)
         FNN_UNROLL for (int r = 0; r < rows; r++)
             for (int v = 0; v < vecs; v++) sums[r][v] = FN(activated)(sums[r][v], FNN_RELU, 0);
@@ -575,9 +596,9 @@ FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, const 
         for (int r = 0; r < rows; r++)
             FN(activate_values)(c + r * PANEL, c + r * PANEL, vecs * LANES, code, slope);
 }
-static void FN(forward_tile)(REAL *c, int rows, int vecs, const REAL *a, ptrdiff_t a_panel, ptrdiff_t inner,
+static void FN(forward_tile)(REAL *c, int rows, int vecs, const REAL *a, const void *x, ptrdiff_t step, ptrdiff_t inner,
                              const REAL *w, const REAL *bias, int finish, int code, double slope) {
-    EACH_SHAPE(rows, vecs, FN(forward_body), c, a, a_panel, inner, w, bias, finish, code, (REAL)slope)
+    EACH_SHAPE(rows, vecs, FN(forward_body), c, a, x, step, inner, w, bias, finish, code, (REAL)slope)
 }
 
 /* Eq. 5 and 6: c = (g W^T) * phi'(z).  first: starts from zero, else from c; finish: multiplies by the factor of v. */
@@ -639,6 +660,11 @@ FNN_INLINE void FN(settle_fista)(REAL *w, REAL *state, VEC gradient, const fnn_r
     FN(store)(w, kept);
 }
 
+/* Eq. 7, the last sum: the gradient over both halves of a batch. */
+FNN_INLINE VEC FN(both_halves)(VEC gradient, const REAL *state, const fnn_rule *rule) {
+    return rule->carried ? FN(load)(state + rule->carried) + gradient : gradient;
+}
+
 /* Eq. 8 and 9 for one vector: what a finished piece of the gradient does to the weights and to their state. */
 FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *rule) {
     const REAL rate = (REAL)rule->rate, momentum = (REAL)rule->momentum;
@@ -674,9 +700,11 @@ static void FN(settle_all)(REAL *w, REAL *state, const VEC *gradient, int n, con
     for (int j = 0; j < n; j++) FN(settle)(w + j * LANES, state + j * LANES, gradient[j], rule);
 }
 
-/* Eq. 7 to 9: rows of one weight panel from sum_b a[b, r] g[b, :].  w, state: rows of vecs vectors; a, g: of panels. */
-FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, const REAL *a, const REAL *g,
-                                  ptrdiff_t batch, const fnn_rule *rule) {
+/* Eq. 7 to 9: rows of one weight panel from sum_b a[b, r] g[b, :].  w, state: rows of vecs vectors; a, g: of panels; where
+ * x is given a[b] are its rows from number `first` on. */
+FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, const REAL *a,
+                                  const REAL *const *x, ptrdiff_t first, const REAL *g, ptrdiff_t batch,
+                                  const fnn_rule *rule) {
     VEC sums[FNN_ROWS][2];
     FNN_UNROLL for (int r = 0; r < rows; r++)
         for (int v = 0; v < vecs; v++) sums[r][v] = FN(splat)(0);
@@ -684,14 +712,19 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
     FNN_UNROLL for (int r = 0; r < rows; r++) /* the next tile's weights come into the cache meanwhile */
         for (int v = 0; v < vecs; v++) __builtin_prefetch(w + ((rows + r) * vecs + v) * LANES, 1, 3);
 #endif
-    for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL) {
+    for (ptrdiff_t b = 0; b < batch; b++, g += PANEL) {
         VEC g0 = FN(load)(g), g1 = vecs > 1 ? FN(load)(g + LANES) : g0;
+        const REAL *row = x ? x[b] + first : a + b * PANEL;
         FNN_UNROLL for (int r = 0; r < rows; r++) {
-            VEC shared = FN(splat)(a[r]);
+            VEC shared = FN(splat)(row[r]);
             sums[r][0] += shared * g0;
             if (vecs > 1) sums[r][1] += shared * g1;
         }
     }
+    if (rule->carried)
+        FNN_UNROLL for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vecs; v++)
+                sums[r][v] = FN(both_halves)(sums[r][v], state + (r * vecs + v) * LANES, rule);
     /* What a small batch would wait for. */
     if (rule->kind == FNN_PLAIN && rule->saturation == INFINITY && rule->decay == 0 && rule->floor == 0) {
         const REAL rate = (REAL)rule->rate;
@@ -707,9 +740,9 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
         for (int v = 0; v < vecs; v++) gradient[r * vecs + v] = sums[r][v];
     FN(settle_all)(w, state, gradient, rows * vecs, rule);
 }
-static void FN(gradient_tile)(REAL *w, REAL *state, int rows, int vecs, const REAL *a, const REAL *g, ptrdiff_t batch,
-                              const fnn_rule *rule) {
-    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, a, g, batch, rule)
+static void FN(gradient_tile)(REAL *w, REAL *state, int rows, int vecs, const REAL *a, const void *x, ptrdiff_t first,
+                              const REAL *g, ptrdiff_t batch, const fnn_rule *rule) {
+    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, a, x, first, g, batch, rule)
 }
 
 /* Eq. 7 to 9 for the bias row of one panel: the sum of g over the batch, four rows at a time. */
@@ -721,13 +754,15 @@ static void FN(bias_tile)(REAL *w, REAL *state, int vecs, const REAL *g, ptrdiff
         for (; b + 4 <= batch; b += 4, row += 4 * PANEL)
             FNN_UNROLL for (int r = 0; r < 4; r++) sums[r] += FN(load)(row + r * PANEL);
         for (; b < batch; b++, row += PANEL) sums[0] += FN(load)(row);
-        FN(settle)(w + v * LANES, state + v * LANES, (sums[0] + sums[1]) + (sums[2] + sums[3]), rule);
+        sums[0] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        FN(settle)(w + v * LANES, state + v * LANES, FN(both_halves)(sums[0], state + v * LANES, rule), rule);
     }
 }
 
 /* Eq. 8 and 9 for n numbers, a multiple of the vector, whose gradient lies in memory. */
 static void FN(update_values)(REAL *w, REAL *state, const REAL *gradient, ptrdiff_t n, const fnn_rule *rule) {
-    for (ptrdiff_t j = 0; j < n; j += LANES) FN(settle)(w + j, state + j, FN(load)(gradient + j), rule);
+    for (ptrdiff_t j = 0; j < n; j += LANES)
+        FN(settle)(w + j, state + j, FN(both_halves)(FN(load)(gradient + j), state + j, rule), rule);
 }
 
 /* Eq. 7a: the sum of the squares of n numbers, a multiple of the vector, in double. */
