@@ -27,7 +27,7 @@ if platform.machine().lower() in ("aarch64", "arm64") and not MSVC:
 # Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and
 # needs little of _simd.h.
 KERNELS = {
-    "_backprop": (["_simd.h", "_vector_math.h"], []),
+    "_backprop": (["_simd.h", "_vector_math.h", "_team.h"], []),
     "_pass": (["_simd.h", "_vector_math.h", "_pass.h"], [] if MSVC else ["-ffp-contract=off", "-Wno-unused-function"]),
 }
 

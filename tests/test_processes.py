@@ -114,6 +114,37 @@ def test_both_sides_of_a_bare_fork_train(run, fork, backend):
     )
 
 
+@pytest.mark.parametrize("backend", WITHOUT_BLAS)
+@pytest.mark.parametrize("fork", [name for name in ("fork",) if hasattr(os, name)])
+def test_both_sides_of_a_fork_between_two_epochs_train_on(run, fork, backend):
+    """The child's team is gone but for itself."""
+    run(
+        f"""
+        import os
+        from training import problem
+
+        options = dict(loss="cross_entropy", batch_size=128, epochs=4, threads=3)
+        straight, x, labels = problem()
+        straight.fit(x, labels, **options)
+        children = []
+
+        def fork_once(network, history):
+            if history.epochs == 2:
+                children.append(os.{fork}())
+
+        network, x, labels = problem()
+        network.fit(x, labels, callbacks=fork_once, **options)
+        right = network.parameters.tobytes() == straight.parameters.tobytes()
+        del network
+        if children[0] == 0:
+            os._exit(0 if right else 1)
+        assert right
+        assert os.waitpid(children[0], 0)[1] == 0
+        """,
+        FNN_BACKEND=backend,
+    )
+
+
 @pytest.mark.parametrize("limit", [1, 2])
 def test_joblib_s_processes_keep_its_limit(run, limit):
     run(
@@ -295,5 +326,27 @@ def test_an_idle_process_burns_no_cpu(run):
         after = os.times()
         used = after.user + after.system - before.user - before.system
         assert used < 0.5, used
+        """
+    )
+
+
+def test_a_team_between_two_epochs_burns_no_cpu(run):
+    run(
+        """
+        import os, time
+        from training import problem
+
+        used = []
+
+        def sleep(network, history):
+            time.sleep(0.3)  # NumPy's BLAS may spin a little after its last product
+            before = os.times()
+            time.sleep(1)
+            after = os.times()
+            used.append(after.user + after.system - before.user - before.system)
+
+        network, x, labels = problem()
+        network.fit(x, labels, loss="cross_entropy", batch_size=128, epochs=2, threads=3, callbacks=sleep)
+        assert len(used) == 2 and max(used) < 0.5, used
         """
     )

@@ -44,6 +44,7 @@ def allowed(monkeypatch):
         Workspace=workspace,
         train_epoch=real.train_epoch,
         loss_and_gradient=loss_and_gradient,
+        is_finite=real.is_finite,
     )
     monkeypatch.setattr(_dispatch, "kernels", spy)
     return seen

@@ -91,98 +91,17 @@ cdef extern from "_simd.h" nogil:
     void online_backward(void *w, Py_ssize_t inputs, Py_ssize_t outputs, const void *u, const int32_t *index,
                          Py_ssize_t count, const void *g, double rate, double limit, void *delta, bint after)
 
-cdef extern from * nogil:
-    """
-    /* A barrier that spins, for threads that meet every few microseconds; it yields where one was put off its core. */
-    typedef struct { int arrived, phase, go; } fnn_meeting;
-    #if defined(__GNUC__) && !defined(FNN_PLAIN_C)
-    #include <pthread.h>
-    #include <sched.h>
-    #include <signal.h>
-    #include <time.h>
-    #include <unistd.h>
-    /* Bytes of a core's second-level cache; 1 MiB where nobody knows. */
-    static Py_ssize_t second_level_cache(void) {
-        long bytes = -1;
-    #if defined(_SC_LEVEL2_CACHE_SIZE)
-        bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    #endif
-        return bytes > 0 ? bytes : 1 << 20;
-    }
-    #define FNN_MOST_THREADS 1024
-    static void fnn_relax(int tries) {
-    #if defined(__x86_64__)
-        if (tries < 4096) { __builtin_ia32_pause(); return; }
-    #else
-        if (tries < 4096) return;
-    #endif
-        sched_yield();
-    }
-    static void fnn_meet(fnn_meeting *m, int threads) {
-        int phase = __atomic_load_n(&m->phase, __ATOMIC_RELAXED);
-        if (threads == 1) return;
-        if (__atomic_add_fetch(&m->arrived, 1, __ATOMIC_ACQ_REL) == threads) {
-            m->arrived = 0;
-            __atomic_store_n(&m->phase, phase + 1, __ATOMIC_RELEASE);
-            return;
-        }
-        for (int tries = 0; __atomic_load_n(&m->phase, __ATOMIC_ACQUIRE) == phase; tries += tries < 8192)
-            fnn_relax(tries);
-    }
-    typedef struct { pthread_t id; void *task; int thread; } fnn_helper;
-    /* Start a thread that calls work(helper); 0 if there are no more to be had.  Signals are the other threads' business. */
-    static int fnn_start(fnn_helper *helper, void *task, int thread, void *(*work)(void *)) {
-        sigset_t others, before;
-        int failed;
-        helper->task = task;
-        helper->thread = thread;
-        sigfillset(&others);
-        sigdelset(&others, SIGSEGV);
-        sigdelset(&others, SIGBUS);
-        sigdelset(&others, SIGFPE);
-        sigdelset(&others, SIGILL);
-        pthread_sigmask(SIG_SETMASK, &others, &before);
-        failed = pthread_create(&helper->id, NULL, work, helper);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        return !failed;
-    }
-    static void fnn_join(fnn_helper *helper) { pthread_join(helper->id, NULL); }
-    static void fnn_open(fnn_meeting *m) { __atomic_store_n(&m->go, 1, __ATOMIC_RELEASE); }
-    static void fnn_wait_until_open(fnn_meeting *m) {
-        for (int tries = 0; !__atomic_load_n(&m->go, __ATOMIC_ACQUIRE); tries += tries < 8192) fnn_relax(tries);
-    }
-    static double fnn_seconds(void) {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return t.tv_sec + 1e-9 * t.tv_nsec;
-    }
-    #else /* one thread */
-    #include <time.h>
-    #define FNN_MOST_THREADS 1
-    typedef struct { void *task; int thread; } fnn_helper;
-    static int fnn_start(fnn_helper *helper, void *task, int thread, void *(*work)(void *)) {
-        (void)helper; (void)task; (void)thread; (void)work;
-        return 0;
-    }
-    static void fnn_join(fnn_helper *helper) { (void)helper; }
-    static Py_ssize_t second_level_cache(void) { return 1 << 20; }
-    static void fnn_meet(fnn_meeting *m, int threads) { (void)m; (void)threads; }
-    static void fnn_open(fnn_meeting *m) { m->go = 1; }
-    static void fnn_wait_until_open(fnn_meeting *m) { (void)m; }
-    static double fnn_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
-    #endif
-    """
+cdef extern from "_team.h" nogil:
+    const int FNN_MOST_THREADS
     ctypedef struct fnn_meeting:
         pass
-    ctypedef struct fnn_helper:
-        void *task
-        int thread
-    bint fnn_start(fnn_helper *helper, void *task, int thread, void *(*work)(void *) noexcept nogil)
-    void fnn_join(fnn_helper *helper)
-    const int FNN_MOST_THREADS
+    ctypedef struct fnn_team:
+        pass
+    fnn_team *fnn_assemble()
+    int fnn_muster(fnn_team *team, int threads)
+    void fnn_work(fnn_team *team, int threads, void (*work)(const void *task, int thread) noexcept nogil, const void *task)
+    void fnn_dismiss(fnn_team *team)
     void fnn_meet(fnn_meeting *meeting, int threads)
-    void fnn_open(fnn_meeting *meeting)
-    void fnn_wait_until_open(fnn_meeting *meeting)
     double fnn_seconds()
     Py_ssize_t second_level_cache()
 
@@ -206,7 +125,7 @@ cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much
 cdef double OPERATIONS_A_SECOND = 7.5e9
 cdef double BYTES_A_SECOND = 1e10
 cdef double SECONDS_TO_MEET = 5e-7
-cdef double SECONDS_TO_START = 5e-5  # and end a team
+cdef double SECONDS_TO_START = 1e-5  # an epoch of a team that is still awake; to start its threads takes longer, once
 cdef double HALVING_GAIN = 0.9  # what taking halves has to make of the time of a step to be worth two gradients
 cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-level cache
 
@@ -1508,6 +1427,7 @@ cdef class Workspace:
     cdef bint single, online
     cdef public Py_ssize_t updates  # since the states were zero
     cdef readonly double penalties  # what they make of the sum that the last epoch returned
+    cdef fnn_team *helpers
     cdef int asked_threads, most_threads, team
     cdef double gain  # seconds that the team should save at a step
     cdef readonly Py_ssize_t batch_size
@@ -1533,8 +1453,9 @@ cdef class Workspace:
         if max(layout.sizes) > 4 * panel:
             plan.room = roomy(plan.rows, panel * (4 if self.single else 8))
         plan.layers = <Layer *>calloc(<size_t>plan.n_layers, sizeof(Layer))
-        if plan.layers is NULL:
-            raise MemoryError("workspace: no memory for the table of layers")
+        self.helpers = fnn_assemble()
+        if plan.layers is NULL or self.helpers is NULL:
+            raise MemoryError("workspace: no memory for the tables of layers and threads")
         at = 0
         for l in range(plan.n_layers):
             layer = &plan.layers[l]
@@ -1682,6 +1603,7 @@ cdef class Workspace:
 
     def __dealloc__(self):
         free(self.plan.layers)
+        fnn_dismiss(self.helpers)
 
     @property
     def threads(self):
@@ -1878,8 +1800,9 @@ cdef struct Task:  # an epoch, as each thread of the team sees it
     bint single, online, predicts
 
 
-cdef void take_part(const Task *task, int thread) noexcept nogil:
+cdef void take_part(const void *epoch, int thread) noexcept nogil:
     """Do this thread's share of an epoch."""
+    cdef const Task *task = <const Task *>epoch
     if task.predicts and task.single:
         predict_epoch(<float *>task.memory, task.plan, task.job, thread)
     elif task.predicts:
@@ -1902,22 +1825,8 @@ cdef void take_part(const Task *task, int thread) noexcept nogil:
         minibatch_epoch(<double *>task.memory, task.plan, task.job, thread)
 
 
-cdef void *help_with(void *helper) noexcept nogil:
-    """Wait until the team is complete, then take part, unless the epoch is to go without this thread."""
-    cdef int thread = (<fnn_helper *>helper).thread
-    cdef const Task *task = <const Task *>(<fnn_helper *>helper).task
-    fnn_wait_until_open(&task.job.meeting)
-    if thread < task.job.threads:
-        take_part(task, thread)
-    return NULL
-
-
 cdef class Epoch:
-    """One run over the rows by a team of threads, which starts and ends with it.
-
-    The threads are the system's own and know nothing of Python: one that had to wait for the GIL while it starts would
-    keep the others waiting for milliseconds.
-    """
+    """One run over the rows by the workspace's team of threads."""
 
     cdef Workspace work
     cdef Job job
@@ -1936,25 +1845,15 @@ cdef class Epoch:
         self.job.alpha, self.job.squares = alpha, &squares[0]
 
     cdef double run(self) except? -1:
-        """Gather the team, work as thread 0, and return the sum of the rows' losses; raise what ended the epoch."""
+        """Work with the team, and return the sum of the rows' losses; raise what ended the epoch."""
         cdef Job *job = &self.job
         cdef Task task
-        cdef fnn_helper *helpers = <fnn_helper *>calloc(<size_t>job.threads, sizeof(fnn_helper))
-        cdef int team = 1, thread
         task.memory, task.plan, task.job, task.counts = self.work.memory, &self.work.plan, job, &self.counts[0]
         task.single, task.online, task.predicts = self.work.single, self.online, self.predicts
-        if helpers is NULL:
-            raise MemoryError("no memory for a team of threads")
         with nogil:
             # Where no more threads are to be had those that started do the work, with the same result.
-            while team < job.threads and fnn_start(&helpers[team], &task, team, help_with):
-                team += 1
-            job.threads = team
-            fnn_open(&job.meeting)
-            take_part(&task, 0)
-            for thread in range(1, team):
-                fnn_join(&helpers[thread])
-        free(helpers)
+            job.threads = fnn_muster(self.work.helpers, job.threads)
+            fnn_work(self.work.helpers, job.threads, take_part, &task)
         if self.errors:
             raise self.errors[0]
         return job.total

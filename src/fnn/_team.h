@@ -1,0 +1,201 @@
+/* A team of threads for _backprop.pyx: the caller and its helpers, who know nothing of Python, for one that had to get the
+   GIL would keep the others waiting for milliseconds.
+
+   A. Helpers start when they are first needed and stay with their team.  Between two calls of fnn_work they look out for
+      the next one for FNN_LOOKOUT_SECONDS, as the epochs of a small data set follow each other, and then sleep.
+   B. Within a call, threads that meet every few microseconds meet at a barrier that spins; it yields where one was put
+      off its core.
+   C. A forked child has no helpers: fnn_muster notices and starts new ones.
+   D. Where threads or atomics are not to be had there is a team of one. */
+
+#ifndef FNN_TEAM_H
+#define FNN_TEAM_H
+
+#include <stdlib.h>
+#include <time.h>
+
+typedef struct { int arrived, phase; } fnn_meeting;
+typedef void (*fnn_part)(const void *task, int thread);
+
+#if defined(__GNUC__) && !defined(FNN_PLAIN_C)
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define FNN_MOST_THREADS 1024
+#define FNN_PATIENCE 4096 /* looks before a waiting thread yields its core; a pause is about 16 of them */
+#define FNN_LOOKOUT_SECONDS 5e-5 /* about what it takes to wake a helper that sleeps */
+
+typedef struct fnn_team fnn_team;
+typedef struct {
+    fnn_team *team;
+    pthread_t id;
+    int thread, seen; /* its number, and the last call it answered */
+} fnn_helper;
+struct fnn_team {
+    int call, finished; /* the number of the current call, 0 for none yet; helpers who are done with it */
+    int started, threads, asleep, over; /* helpers there are; threads that the call wants; helpers to be woken; dismissed */
+    fnn_part work;
+    const void *task;
+    pthread_mutex_t lock; /* of `asleep`, and of `call` where it is written */
+    pthread_cond_t woken;
+    pid_t owner; /* the process that its helpers live in */
+    fnn_helper helpers[FNN_MOST_THREADS - 1];
+};
+
+/* Bytes of a core's second-level cache; 1 MiB where nobody knows. */
+static ptrdiff_t second_level_cache(void) {
+    long bytes = -1;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return bytes > 0 ? bytes : 1 << 20;
+}
+
+static double fnn_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+
+/* After 10 us or so the one that is waited for may need this very core. */
+static void fnn_relax(int tries) {
+#if defined(__x86_64__)
+    if (tries < FNN_PATIENCE / 16) { __builtin_ia32_pause(); return; }
+#else
+    if (tries < FNN_PATIENCE) return;
+#endif
+    sched_yield();
+}
+
+static void fnn_meet(fnn_meeting *m, int threads) {
+    int phase = __atomic_load_n(&m->phase, __ATOMIC_RELAXED);
+    if (threads == 1) return;
+    if (__atomic_add_fetch(&m->arrived, 1, __ATOMIC_ACQ_REL) == threads) {
+        m->arrived = 0;
+        __atomic_store_n(&m->phase, phase + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int tries = 0; __atomic_load_n(&m->phase, __ATOMIC_ACQUIRE) == phase; tries += tries < FNN_PATIENCE) fnn_relax(tries);
+}
+
+static int fnn_called(fnn_team *team, int seen) { return __atomic_load_n(&team->call, __ATOMIC_ACQUIRE) != seen; }
+
+/* Wait for the call after the one that was `seen`: awake for a while, then asleep. */
+static void fnn_wait_for_call(fnn_team *team, int seen) {
+    const double since = fnn_seconds();
+    do {
+        for (int tries = 0; tries < 64; tries++) {
+            if (fnn_called(team, seen)) return;
+            fnn_relax(tries);
+        }
+    } while (fnn_seconds() - since < FNN_LOOKOUT_SECONDS);
+    pthread_mutex_lock(&team->lock);
+    team->asleep++;
+    while (!fnn_called(team, seen)) pthread_cond_wait(&team->woken, &team->lock);
+    team->asleep--;
+    pthread_mutex_unlock(&team->lock);
+}
+
+static void *fnn_help(void *self) {
+    fnn_helper *helper = (fnn_helper *)self;
+    fnn_team *team = helper->team;
+    for (;;) {
+        fnn_wait_for_call(team, helper->seen);
+        helper->seen++; /* nobody calls again before all have answered */
+        if (team->over) return NULL;
+        if (helper->thread < team->threads) team->work(team->task, helper->thread);
+        __atomic_add_fetch(&team->finished, 1, __ATOMIC_ACQ_REL);
+    }
+}
+
+static void fnn_call(fnn_team *team) {
+    pthread_mutex_lock(&team->lock);
+    __atomic_add_fetch(&team->call, 1, __ATOMIC_ACQ_REL);
+    if (team->asleep) pthread_cond_broadcast(&team->woken);
+    pthread_mutex_unlock(&team->lock);
+}
+
+static void fnn_new_process(fnn_team *team) {
+    team->call = team->started = team->asleep = team->over = 0;
+    team->owner = getpid();
+    pthread_mutex_init(&team->lock, NULL);
+    pthread_cond_init(&team->woken, NULL);
+}
+
+/* A team of the caller alone; NULL if there is no memory. */
+static fnn_team *fnn_assemble(void) {
+    fnn_team *team = (fnn_team *)calloc(1, sizeof(fnn_team));
+    if (team) fnn_new_process(team);
+    return team;
+}
+
+/* Bring the team up to so many threads; returns how many there are now, for there may be no more to be had.  Signals are
+   the other threads' business. */
+static int fnn_muster(fnn_team *team, int threads) {
+    sigset_t others, before;
+    if (team->owner != getpid()) fnn_new_process(team);
+    if (threads <= team->started + 1) return threads;
+    sigfillset(&others);
+    sigdelset(&others, SIGSEGV);
+    sigdelset(&others, SIGBUS);
+    sigdelset(&others, SIGFPE);
+    sigdelset(&others, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &others, &before);
+    while (team->started + 1 < threads && team->started < FNN_MOST_THREADS - 1) {
+        fnn_helper *helper = &team->helpers[team->started];
+        helper->team = team;
+        helper->thread = team->started + 1;
+        helper->seen = team->call;
+        if (pthread_create(&helper->id, NULL, fnn_help, helper)) break;
+        team->started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return team->started + 1;
+}
+
+/* Have `threads` of the team do the task, the caller as number 0, and return when all are done. */
+static void fnn_work(fnn_team *team, int threads, fnn_part work, const void *task) {
+    if (threads == 1) {
+        work(task, 0);
+        return;
+    }
+    team->work = work;
+    team->task = task;
+    team->threads = threads;
+    team->finished = 0;
+    fnn_call(team);
+    work(task, 0);
+    for (int tries = 0; __atomic_load_n(&team->finished, __ATOMIC_ACQUIRE) < team->started; tries += tries < FNN_PATIENCE)
+        fnn_relax(tries);
+}
+
+/* End the helpers, and the team. */
+static void fnn_dismiss(fnn_team *team) {
+    if (team == NULL) return;
+    if (team->owner == getpid()) {
+        team->over = 1;
+        fnn_call(team);
+        for (int j = 0; j < team->started; j++) pthread_join(team->helpers[j].id, NULL);
+        pthread_mutex_destroy(&team->lock);
+        pthread_cond_destroy(&team->woken);
+    }
+    free(team);
+}
+
+#else /* one thread */
+#define FNN_MOST_THREADS 1
+typedef struct { int alone; } fnn_team;
+static ptrdiff_t second_level_cache(void) { return 1 << 20; }
+static double fnn_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
+static void fnn_meet(fnn_meeting *m, int threads) { (void)m; (void)threads; }
+static fnn_team *fnn_assemble(void) { return (fnn_team *)calloc(1, sizeof(fnn_team)); }
+static int fnn_muster(fnn_team *team, int threads) { (void)team; (void)threads; return 1; }
+static void fnn_work(fnn_team *team, int threads, fnn_part work, const void *task) {
+    (void)team; (void)threads;
+    work(task, 0);
+}
+static void fnn_dismiss(fnn_team *team) { free(team); }
+#endif
+#endif
