@@ -17,7 +17,8 @@ import pytest
 
 import fnn
 from fnn._estimator_base import reported_loss
-from fnn._estimator_solvers import Problem, penalised_loss
+from fnn._estimator_problem import Problem
+from fnn._estimator_solvers import penalised_loss
 
 THEIR_IMPORT = "from sklearn.neural_network import MLPClassifier, MLPRegressor\n"
 FUNCTIONS, CASES = 43, 59  # of scikit-learn 1.9.1
@@ -37,7 +38,7 @@ class WithGradientInTheirOrder(fnn.MLPClassifier):
             layout,
             parameters,
             *self._as_kernels_take(x, y, sample_weight),
-            reported_loss(self.out_activation_, parameters.dtype),
+            reported_loss(self._loss_name(), layout, parameters.dtype),
             1,
         )
         value, gradient = penalised_loss(problem, parameters, self.alpha)

@@ -49,7 +49,7 @@ def from_sklearn(estimator: Any) -> Network:
     with needed_by("from_sklearn"):
         from sklearn.utils.validation import check_is_fitted
 
-        from fnn._estimator_base import BaseMLP, find_activation
+        from fnn._estimator_base import BaseMLP, find_activation, hidden_activations
         from fnn._patched import STOCK
     kinds: tuple[type, ...] = (BaseMLP, *STOCK.values())
     if not isinstance(estimator, kinds):
@@ -59,8 +59,8 @@ def from_sklearn(estimator: Any) -> Network:
     check_is_fitted(estimator, "coefs_")
     model: Any = estimator
     coefs, intercepts = model.coefs_, model.intercepts_
-    inner, last = find_activation(model.activation), find_activation(model.out_activation_)
-    layers = [Dense(coef.shape[1], inner) for coef in coefs[:-1]] + [Dense(coefs[-1].shape[1], last)]
+    chosen = [*hidden_activations(model.activation, len(coefs) - 1), find_activation(model.out_activation_)]
+    layers = [Dense(coef.shape[1], activation) for coef, activation in zip(coefs, chosen, strict=True)]
     dtype = np.result_type(*coefs, *intercepts, np.float32)
     entries: list[Input | Dense] = [Input(coefs[0].shape[0]), *layers]
     network = Network(entries, dtype=dtype, init="zeros")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from fnn._checks import whole_number
 from fnn._estimator_base import BaseMLP, held_out_rows
+from fnn._formulas import LOSSES
+from fnn._train import r2
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -27,16 +30,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ----------
     hidden_layer_sizes : int or sequence of int, default (100,)
         Neurons of every hidden layer; ``()`` makes a linear model.
-    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"}, default "relu"
-        Of the hidden layers.  leaky_relu, with slope 0.01, is not scikit-learn's.
-    solver : {"adam", "sgd", "lbfgs"}, default "adam"
+    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"}, Activation or a sequence, default "relu"
+        Of the hidden layers: a name, a member of `fnn.activations`, which leaky_relu's slope may be set of, or one such
+        for every layer.  leaky_relu by name has slope 0.01; sigmoid is another name of logistic.
+    solver : {"adam", "sgd", "lbfgs"}, SGD, Adam or FISTA, default "adam"
+        By name with the parameters below.  An optimiser of `fnn` brings its own rate, momentum, betas and epsilon; the
+        schedule learning_rate applies to each of them.
     alpha : float, default 0.0001
         Strength of the L2 penalty on the weights: alpha / 2 times the sum of their squares, divided by a batch's rows.
     batch_size : int or "auto", default "auto"
         Rows to an update; auto is 200, or all where there are fewer.  Not for lbfgs, which takes all.
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
-        Schedule of sgd.  invscaling: after an epoch the rate is learning_rate_init / (t_ + 1) ** power_t.  adaptive:
-        the rate is divided by 5 where training would stop for lack of progress, until it is 1e-6.
+        Schedule of sgd and of optimisers of `fnn`.  invscaling: after an epoch the first rate is divided by
+        (t_ + 1) ** power_t.  adaptive: the rate is divided by 5 where training would stop for lack of progress, until
+        it is 1e-6.
     learning_rate_init : float, default 0.001
         Of sgd and adam.
     power_t : float, default 0.5
@@ -69,6 +76,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Epochs without improvement that are allowed.
     max_fun : int, default 15000
         Evaluations of the loss by lbfgs at most.
+    loss : {"log_loss", "squared_error", "binary_cross_entropy", "poisson"}, default "log_loss"
+        log_loss is scikit-learn's: cross entropy of several classes, binary cross entropy of two or of several labels a
+        row.  The others have one output for each of several classes, trained towards 1 where the row is of it and
+        towards 0 (tanh: -1) elsewhere, and predict the class of the highest; probabilities are these outputs, brought
+        into [0, 1] and, of several classes, to a sum of 1.
     class_weight : dict, "balanced" or None, default None
         Weights of the classes, multiplied with those of the rows; balanced makes up for their numbers.
     dtype : {"auto", "float32", "float64"}, default "auto"
@@ -78,10 +90,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         result depends on it.
     max_seconds : float, optional
         End training after the epoch in which this time has passed.  Not for lbfgs.
+    out_activation : str or Activation, optional
+        Of the output layer, among those that the loss goes with (`fnn.losses`); what scikit-learn takes unless given.
+    rate_scale : {"linear", "geometric"} or sequence of float, optional
+        What each layer, the output's among them, multiplies the learning rate by; a name is a law of
+        `fnn.rate_by_depth`.  Not for lbfgs.
     saturation : float, optional
         Keep every weight and bias inside plus and minus this, after every update.  Not for lbfgs.
+    weight_floor : float, optional
+        Keep every weight and bias that moves outside plus and minus this, as `fnn.Network.fit` does.  Not for lbfgs.
+    propagate : {"before", "updated"}, default "before"
+        updated: deltas go back through weights that have stepped already; for batch_size=1, alpha=0 and sgd without
+        momentum.  Not for lbfgs.
     callbacks : callable or list of callables, optional
-        Each is called with the estimator after every epoch; a true return value ends training.  Not for lbfgs.
+        Each is called with the estimator after every epoch; a true return value ends training.  One with a method
+        before_epoch, like `fnn.AutoRate`, plans the epoch, and is called with a network and its history, as
+        `fnn.Network.fit` does.  Not for lbfgs.
     progress : bool, default False
         Show one line of progress on stderr.  Not for lbfgs.
 
@@ -123,9 +147,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
         **BaseMLP._parameter_constraints,
+        "loss": [StrOptions({"log_loss", "squared_error", "binary_cross_entropy", "poisson"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
-    loss = "log_loss"
 
     def __init__(
         self,
@@ -153,11 +177,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         epsilon: Any = 1e-8,
         n_iter_no_change: Any = 10,
         max_fun: Any = 15000,
+        loss: Any = "log_loss",
         class_weight: Any = None,
         dtype: Any = "auto",
         n_threads: Any = None,
         max_seconds: Any = None,
+        out_activation: Any = None,
+        rate_scale: Any = None,
         saturation: Any = None,
+        weight_floor: Any = None,
+        propagate: Any = "before",
         callbacks: Any = None,
         progress: Any = False,
     ) -> None:
@@ -188,10 +217,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             dtype=dtype,
             n_threads=n_threads,
             max_seconds=max_seconds,
+            out_activation=out_activation,
+            rate_scale=rate_scale,
             saturation=saturation,
+            weight_floor=weight_floor,
+            propagate=propagate,
             callbacks=callbacks,
             progress=progress,
         )
+        self.loss = loss
         self.class_weight = class_weight
 
     def __sklearn_tags__(self) -> Any:
@@ -262,7 +296,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         numpy.ndarray, shape (N,) or (N, O)
         """
         check_is_fitted(self)
-        outputs = self._outputs(X)
+        outputs = self._from_0_to_1(self._outputs(X))
         if self._label_binarizer.y_type_ == "multiclass":
             return self.classes_[outputs.argmax(axis=1)]
         if self._label_binarizer.y_type_ == "binary" and len(self.classes_) == 2:
@@ -282,8 +316,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             In the order of `classes_`.
         """
         check_is_fitted(self)
-        outputs = self._outputs(X)
-        return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
+        outputs = self._from_0_to_1(self._outputs(X))
+        if self.out_activation_ not in ("softmax", "logistic"):
+            outputs = outputs.clip(0, 1)
+        if self.n_outputs_ == 1:
+            return np.hstack([1 - outputs, outputs])
+        if self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax":
+            total = outputs.sum(axis=1, keepdims=True)
+            np.divide(outputs, total, out=outputs, where=total > 0)
+            outputs[total[:, 0] == 0] = 1 / self.n_outputs_
+        return outputs
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Compute the logarithm of `predict_proba`.
@@ -348,8 +390,32 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         weights: np.ndarray = compute_sample_weight(self.class_weight, y)
         return weights if sample_weight is None else weights * sample_weight
 
-    def _output_activation(self) -> str:
-        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+    def _loss_name(self) -> str:
+        if self.loss != "log_loss":
+            return str(self.loss)
+        return "cross_entropy" if self._label_binarizer.y_type_ == "multiclass" else "binary_cross_entropy"
+
+    def _output_activation(self) -> Any:
+        if self.loss == "squared_error" and self.out_activation is None:
+            return "logistic"
+        return super()._output_activation()
+
+    def _kernel_targets(self, y: np.ndarray) -> np.ndarray:
+        if self.out_activation_ == "softmax":
+            return y if y.ndim == 1 else y.argmax(axis=1)
+        rows = np.arange(len(self.classes_)) == y[:, None] if y.ndim == 1 else y
+        return super()._kernel_targets(2.0 * rows - 1 if self.out_activation_ == "tanh" else rows)
+
+    def _from_0_to_1(self, outputs: np.ndarray) -> np.ndarray:
+        """Return outputs, whose targets are 0 and 1 but for those of tanh, as if they were so of all."""
+        return (outputs + 1) / 2 if self.out_activation_ == "tanh" else outputs
+
+    def _score_of(self, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+        if self._label_binarizer.y_type_ == "multiclass":
+            right = outputs.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1))
+        else:
+            right = ((self._from_0_to_1(outputs) > 0.5) == (y > 0.5)).all(axis=1)
+        return float(np.average(right, weights=weights))
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -360,21 +426,26 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson"}, default "squared_error"
+    loss : {"squared_error", "poisson", "binary_cross_entropy", "cross_entropy"}, default "squared_error"
         Half the squared error, averaged over the outputs where it is reported; or half the Poisson deviance, of
-        predictions that are exp of the output layer's sums, and targets >= 0.
+        predictions that are exp of the output layer's sums, and targets >= 0.  Not scikit-learn's: binary_cross_entropy
+        for targets in [0, 1], each a sigmoid's; cross_entropy for rows of shares, >= 0, of one softmax.
     hidden_layer_sizes : int or sequence of int, default (100,)
         Neurons of every hidden layer; ``()`` makes a linear model.
-    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"}, default "relu"
-        Of the hidden layers.  leaky_relu, with slope 0.01, is not scikit-learn's.
-    solver : {"adam", "sgd", "lbfgs"}, default "adam"
+    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu"}, Activation or a sequence, default "relu"
+        Of the hidden layers: a name, a member of `fnn.activations`, which leaky_relu's slope may be set of, or one such
+        for every layer.  leaky_relu by name has slope 0.01; sigmoid is another name of logistic.
+    solver : {"adam", "sgd", "lbfgs"}, SGD, Adam or FISTA, default "adam"
+        By name with the parameters below.  An optimiser of `fnn` brings its own rate, momentum, betas and epsilon; the
+        schedule learning_rate applies to each of them.
     alpha : float, default 0.0001
         Strength of the L2 penalty on the weights: alpha / 2 times the sum of their squares, divided by a batch's rows.
     batch_size : int or "auto", default "auto"
         Rows to an update; auto is 200, or all where there are fewer.  Not for lbfgs, which takes all.
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
-        Schedule of sgd.  invscaling: after an epoch the rate is learning_rate_init / (t_ + 1) ** power_t.  adaptive:
-        the rate is divided by 5 where training would stop for lack of progress, until it is 1e-6.
+        Schedule of sgd and of optimisers of `fnn`.  invscaling: after an epoch the first rate is divided by
+        (t_ + 1) ** power_t.  adaptive: the rate is divided by 5 where training would stop for lack of progress, until
+        it is 1e-6.
     learning_rate_init : float, default 0.001
         Of sgd and adam.
     power_t : float, default 0.5
@@ -414,10 +485,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         result depends on it.
     max_seconds : float, optional
         End training after the epoch in which this time has passed.  Not for lbfgs.
+    out_activation : str or Activation, optional
+        Of the output layer, among those that the loss goes with (`fnn.losses`); what scikit-learn takes unless given.
+    rate_scale : {"linear", "geometric"} or sequence of float, optional
+        What each layer, the output's among them, multiplies the learning rate by; a name is a law of
+        `fnn.rate_by_depth`.  Not for lbfgs.
     saturation : float, optional
         Keep every weight and bias inside plus and minus this, after every update.  Not for lbfgs.
+    weight_floor : float, optional
+        Keep every weight and bias that moves outside plus and minus this, as `fnn.Network.fit` does.  Not for lbfgs.
+    propagate : {"before", "updated"}, default "before"
+        updated: deltas go back through weights that have stepped already; for batch_size=1, alpha=0 and sgd without
+        momentum.  Not for lbfgs.
     callbacks : callable or list of callables, optional
-        Each is called with the estimator after every epoch; a true return value ends training.  Not for lbfgs.
+        Each is called with the estimator after every epoch; a true return value ends training.  One with a method
+        before_epoch, like `fnn.AutoRate`, plans the epoch, and is called with a network and its history, as
+        `fnn.Network.fit` does.  Not for lbfgs.
     progress : bool, default False
         Show one line of progress on stderr.  Not for lbfgs.
 
@@ -457,7 +540,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     _parameter_constraints = {  # noqa: RUF012 - scikit-learn reads it from the class
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
+        "loss": [StrOptions(set(LOSSES))],
     }
 
     def __init__(
@@ -490,7 +573,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         dtype: Any = "auto",
         n_threads: Any = None,
         max_seconds: Any = None,
+        out_activation: Any = None,
+        rate_scale: Any = None,
         saturation: Any = None,
+        weight_floor: Any = None,
+        propagate: Any = "before",
         callbacks: Any = None,
         progress: Any = False,
     ) -> None:
@@ -521,7 +608,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             dtype=dtype,
             n_threads=n_threads,
             max_seconds=max_seconds,
+            out_activation=out_activation,
+            rate_scale=rate_scale,
             saturation=saturation,
+            weight_floor=weight_floor,
+            propagate=propagate,
             callbacks=callbacks,
             progress=progress,
         )
@@ -593,9 +684,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return self._known_targets(y)
 
     def _known_targets(self, y: np.ndarray) -> np.ndarray:
-        if self.loss == "poisson" and y.min() < 0:
-            raise ValueError(f"y: expected numbers >= 0 for loss='poisson', got {y.min()}")
+        if self.loss != "squared_error" and y.min() < 0:
+            raise ValueError(f"y: expected numbers >= 0 for loss={self.loss!r}, got {y.min()}")
+        if self.loss == "binary_cross_entropy" and y.max() > 1:
+            raise ValueError(f"y: expected numbers in [0, 1] for loss={self.loss!r}, got {y.max()}")
         return y
 
-    def _output_activation(self) -> str:
-        return "exp" if self.loss == "poisson" else "identity"
+    def _loss_name(self) -> str:
+        return str(self.loss)
+
+    def _score_of(self, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+        return r2(y, outputs, weights) if np.isfinite(outputs).all() else math.nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Self
@@ -18,28 +19,63 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fnn import _checks, _dispatch
+from fnn._depth import LAWS, rate_by_depth
 from fnn._estimator_callbacks import FitTask
-from fnn._estimator_solvers import HeldOut, Problem, fit_lbfgs, fit_stochastic, split_off, thread_count
-from fnn._formulas import ACTIVATIONS, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, Activation, Loss, losses
+from fnn._estimator_problem import HeldOut, Problem
+from fnn._estimator_solvers import fit_lbfgs, fit_stochastic, split_off, thread_count
+from fnn._formulas import (
+    ACTIVATIONS,
+    BINARY_CROSS_ENTROPY,
+    CROSS_ENTROPY,
+    OUTPUT_ONLY,
+    Activation,
+    Loss,
+    is_finite_real,
+)
 from fnn._layout import Layout
+from fnn._optimizers import FISTA, SGD, Adam
+from fnn._train import PROPAGATIONS, fitting_loss
 
-STOCHASTIC_SOLVERS = ("sgd", "adam")
-LOSSES: dict[str, Loss] = {  # by output activation
-    "identity": losses.squared_error,
-    "exp": losses.poisson,
-    "softmax": losses.cross_entropy,
-    "logistic": losses.binary_cross_entropy,
-}
+ACTIVATION_NAMES = frozenset({"logistic", *ACTIVATIONS})
+INNER_NAMES = frozenset(name for name in ACTIVATION_NAMES if name not in ("softmax", "exp"))
+DEFAULT_OUTPUTS = {"poisson": "exp", "cross_entropy": "softmax", "binary_cross_entropy": "logistic"}
 
 
-def find_activation(name: str) -> Activation:
-    """Return the activation that scikit-learn, or this library, calls `name`."""
-    return ACTIVATIONS["sigmoid" if name == "logistic" else name]
+def find_activation(activation: str | Activation) -> Activation:
+    """Return the activation that scikit-learn, or this library, calls so, or that is given itself."""
+    if isinstance(activation, Activation):
+        return activation
+    return ACTIVATIONS["sigmoid" if activation == "logistic" else activation]
 
 
-def reported_loss(output_activation: str, dtype: np.dtype) -> Loss:
-    """Return the loss that goes with an output activation; scikit-learn's takes no probability for less than eps."""
-    loss = LOSSES[output_activation]
+def hidden_activations(activation: str | Activation | Sequence[str | Activation], count: int) -> list[Activation]:
+    """Return the activation of each of `count` hidden layers, given one for all or one for each."""
+    listed = [activation] * count if isinstance(activation, str | Activation) else list(activation)
+    if len(listed) != count:
+        raise ValueError(f"activation: expected one, or {count}, one a hidden layer, got {len(listed)}")
+    for one in listed:
+        if one not in INNER_NAMES and (not isinstance(one, Activation) or one.code in OUTPUT_ONLY):
+            expected = f"{', '.join(sorted(INNER_NAMES))}, or such a member of fnn.activations"
+            raise ValueError(f"activation: expected {expected} in hidden layers, got {one!r}")
+    return [find_activation(one) for one in listed]
+
+
+def layer_rate_scales(rate_scale: str | Sequence[float] | None, n_layers: int) -> tuple[float, ...]:
+    """Return what each layer multiplies the learning rate by, given that, a law of `rate_by_depth` or None."""
+    if rate_scale is None:
+        return ()
+    scales = rate_by_depth(n_layers, rate_scale) if isinstance(rate_scale, str) else list(rate_scale)
+    if len(scales) != n_layers:
+        raise ValueError(f"rate_scale: expected {n_layers} numbers, one a layer with the output's, got {len(scales)}")
+    for scale in scales:
+        if not is_finite_real(scale) or scale <= 0:
+            raise ValueError(f"rate_scale: expected finite numbers > 0, got {scale!r}")
+    return tuple(map(float, scales))
+
+
+def reported_loss(name: str, layout: Layout, dtype: np.dtype) -> Loss:
+    """Return the loss of a name, if it goes with the outputs; scikit-learn's takes no probability for less than eps."""
+    loss = fitting_loss(name, layout)
     if loss.code in (CROSS_ENTROPY, BINARY_CROSS_ENTROPY):
         return replace(loss, ceiling=-math.log(np.finfo(dtype).eps))
     return loss
@@ -62,8 +98,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - scikit-learn reads it from the class
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({"identity", "logistic", "tanh", "relu", "leaky_relu"})],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "activation": [StrOptions(set(INNER_NAMES)), Activation, "array-like"],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"}), SGD, Adam, FISTA],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
@@ -87,7 +123,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         "dtype": [StrOptions({"auto", "float32", "float64"})],
         "n_threads": [None, Interval(Integral, 1, None, closed="left")],
         "max_seconds": [None, Interval(Real, 0, None, closed="neither")],
+        "out_activation": [None, StrOptions(set(ACTIVATION_NAMES)), Activation],
+        "rate_scale": [None, StrOptions(set(LAWS)), "array-like"],
         "saturation": [None, Interval(Real, 0, None, closed="neither")],
+        "weight_floor": [None, Interval(Real, 0, None, closed="neither")],
+        "propagate": [StrOptions(set(PROPAGATIONS))],
         "callbacks": [None, callable, "array-like"],
         "progress": ["boolean"],
     }
@@ -122,7 +162,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         dtype: Any,
         n_threads: Any,
         max_seconds: Any,
+        out_activation: Any,
+        rate_scale: Any,
         saturation: Any,
+        weight_floor: Any,
+        propagate: Any,
         callbacks: Any,
         progress: Any,
     ) -> None:
@@ -152,7 +196,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.dtype = dtype
         self.n_threads = n_threads
         self.max_seconds = max_seconds
+        self.out_activation = out_activation
+        self.rate_scale = rate_scale
         self.saturation = saturation
+        self.weight_floor = weight_floor
+        self.propagate = propagate
         self.callbacks = callbacks
         self.progress = progress
 
@@ -205,11 +253,25 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return 1 if targets.ndim == 1 else targets.shape[1]
 
     @abstractmethod
-    def _output_activation(self) -> str:
-        """Return the activation of the output layer that the data ask for, by scikit-learn's name."""
+    def _loss_name(self) -> str:
+        """Return the library's name of the loss that the parameter `loss` and the data ask for."""
+
+    @abstractmethod
+    def _score_of(self, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+        """Return what `score` would be of outputs (N, O), given y as the kernels take it."""
+
+    def _output_activation(self) -> str | Activation:
+        """Return the activation of the output layer, if it has one by scikit-learn's name."""
+        asked = self.out_activation
+        if asked is None:
+            return DEFAULT_OUTPUTS.get(self._loss_name(), "identity")
+        if isinstance(asked, Activation) and asked != ACTIVATIONS.get(asked.name):
+            return asked  # a slope of its own
+        name = find_activation(asked).name
+        return "logistic" if name == "sigmoid" else name
 
     def _check_solver(self) -> bool:
-        if self.solver not in STOCHASTIC_SOLVERS:
+        if self.solver == "lbfgs":
             raise AttributeError(
                 f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
             )
@@ -249,7 +311,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             self._layout,
             self._parameters,
             *self._as_kernels_take(X, y, sample_weight),
-            reported_loss(self.out_activation_, self._parameters.dtype),
+            reported_loss(self._loss_name(), self._layout, self._parameters.dtype),
             thread_count(self.n_threads),
         )
         if self.solver == "lbfgs":
@@ -304,13 +366,16 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         self.out_activation_ = self._output_activation()
         layout = self._layout_of(sizes)
         parameters = np.empty(layout.n_parameters, dtype)
-        factor = 2.0 if self.activation == "logistic" else 6.0
-        for weights, biases in zip(layout.weights(parameters), layout.biases(parameters), strict=True):
-            bound = np.sqrt(factor / sum(weights.shape))
+        inner = layout.activations[:-1]
+        deciding = (*inner, *(inner[-1:] or [find_activation(self.activation)]))  # of the output the hidden one before
+        for weights, biases, activation in zip(
+            layout.weights(parameters), layout.biases(parameters), deciding, strict=True
+        ):
+            bound = np.sqrt((2.0 if activation.name == "sigmoid" else 6.0) / sum(weights.shape))
             weights[:] = random_state.uniform(-bound, bound, weights.shape)
             biases[:] = random_state.uniform(-bound, bound, biases.shape)
         self._install(layout, parameters)
-        if self.solver in STOCHASTIC_SOLVERS:
+        if self.solver != "lbfgs":
             self._start_history()
 
     def _start_history(self) -> None:
@@ -361,15 +426,17 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         dtype = self._parameters.dtype
         x = np.require(X.toarray() if issparse(X) else X, dtype, ["C", "A"])
-        if self.out_activation_ == "softmax":
-            targets = y if y.ndim == 1 else y.argmax(axis=1)
-        else:
-            targets = np.require(y.reshape(len(y), -1), dtype, ["C", "A"])
+        targets = self._kernel_targets(y)
         return x, targets, None if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
 
+    def _kernel_targets(self, y: np.ndarray) -> np.ndarray:
+        """Return what `_targets` makes of y as the kernels take it."""
+        return np.require(y.reshape(len(y), -1), self._parameters.dtype, ["C", "A"])
+
     def _layout_of(self, sizes: tuple[int, ...]) -> Layout:
-        inner, last = find_activation(self.activation), find_activation(self.out_activation_)
-        return Layout(sizes, (*[inner] * (len(sizes) - 2), last))
+        inner = hidden_activations(self.activation, len(sizes) - 2)
+        scales = layer_rate_scales(self.rate_scale, len(sizes) - 1)
+        return Layout(sizes, (*inner, find_activation(self.out_activation_)), rate_scales=scales)
 
     def _install(self, layout: Layout, parameters: np.ndarray) -> None:
         """Make this flat vector the estimator's, with coefs_ and intercepts_ as views of it."""

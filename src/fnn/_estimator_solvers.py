@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,62 +26,17 @@ from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.parallel import _get_threadpool_controller
 
-from fnn import _dispatch, _threads
+from fnn import _checks, _dispatch, _threads
 from fnn._estimator_callbacks import FitTask
-from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, SQUARED_ERROR, Loss
-from fnn._layout import Layout
-from fnn._optimizers import Rule
+from fnn._estimator_plans import Planners
+from fnn._estimator_problem import HeldOut, Problem
+from fnn._formulas import CROSS_ENTROPY, POISSON, SQUARED_ERROR, Loss
+from fnn._optimizers import SGD, Rule
 from fnn._progress import Progress
-from fnn._train import r2
 
 SMALLEST_ADAPTIVE_RATE = 1e-6
 ADAPTIVE_DIVISOR = 5.0
 MOST_AUTOMATIC_ROWS = 200  # of a batch, where batch_size is "auto"
-
-
-@dataclass
-class Problem:
-    """What is to be trained, and on what, as the kernels take it.
-
-    Attributes
-    ----------
-    layout : Layout
-    parameters : numpy.ndarray, shape (P,)
-        Changed in place.
-    x : numpy.ndarray, shape (N, I)
-        C-contiguous, of the parameters' dtype.
-    y : numpy.ndarray, shape (N, O), or (N,) of class indices for cross_entropy
-    weights : numpy.ndarray, shape (N,), or None
-    loss : Loss
-    threads : int
-    """
-
-    layout: Layout
-    parameters: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    weights: np.ndarray | None
-    loss: Loss
-    threads: int
-
-    @property
-    def gradient_factor(self) -> int:
-        """How many times scikit-learn's gradient the kernels' is."""
-        return 2 if self.loss.code == SQUARED_ERROR else 1
-
-    @property
-    def averaged_outputs(self) -> int:
-        """Over how many outputs scikit-learn averages the loss that it reports, though not the gradient."""
-        return self.layout.sizes[-1] if self.loss.code == SQUARED_ERROR else 1
-
-
-@dataclass
-class HeldOut:
-    """Rows that training does not see: as in `Problem`."""
-
-    x: np.ndarray
-    y: np.ndarray
-    weights: np.ndarray | None
 
 
 class StochasticSolver:
@@ -96,44 +50,42 @@ class StochasticSolver:
         The rate of the next epoch, before Adam's correction.
     state : numpy.ndarray, shape (states * P,)
         Velocity, or Adam's two moments, each laid out as the parameters.
-    updates : int
-        Updates so far.
+    updates, epochs : int
+        Of them so far.
     """
 
     def __init__(self, estimator: Any, problem: Problem) -> None:
-        self.learning_rate = self._initial_rate = float(estimator.learning_rate_init)
-        if estimator.solver == "adam":
-            self._schedule = "constant"
-            self._rule = Rule(
-                self.learning_rate,
-                float(estimator.beta_1),
-                False,
-                math.inf,
-                True,
-                float(estimator.beta_2),
-                float(estimator.epsilon),
-            )
+        given = estimator.solver
+        if isinstance(given, str):
+            self._rule = _rule_by_name(estimator)
         else:
-            self._schedule, self._power = estimator.learning_rate, estimator.power_t
-            momentum = float(estimator.momentum)
-            self._rule = Rule(self.learning_rate, momentum, bool(estimator.nesterovs_momentum and momentum), math.inf)
+            fitting = given.at_depth(problem.layout.n_layers) if isinstance(given, SGD) else given
+            self._rule = fitting.rule(math.inf)
+        self._schedule, self._power = estimator.learning_rate, estimator.power_t
+        if isinstance(given, str) and given == "adam":
+            self._schedule = "constant"  # scikit-learn's knows no other
+        self.learning_rate = self._initial_rate = self._rule.rate
         self.state = np.zeros(self._rule.states * problem.layout.n_parameters, problem.parameters.dtype)
-        self.updates = 0
+        self.updates = self.epochs = 0
 
-    def rule(self, gradient_factor: int, alpha: float, saturation: float | None) -> Rule:
+    def rule(self, gradient_factor: int, estimator: Any) -> Rule:
         """Return the next epoch's rule, for gradients that are `gradient_factor` times scikit-learn's."""
-        own, limit = self._rule, math.inf if saturation is None else float(saturation)
-        rule = own._replace(alpha=gradient_factor * float(alpha), saturation=limit)
-        if own.adam:
-            return rule._replace(epsilon=gradient_factor * own.epsilon)
-        return rule._replace(rate=self.learning_rate / gradient_factor)
+        limit, floor = estimator.saturation, estimator.weight_floor
+        own, rate = self._rule, self.learning_rate
+        rule = own._replace(
+            rate=rate if own.adam else rate / gradient_factor,
+            epsilon=gradient_factor * own.epsilon,
+            alpha=gradient_factor * float(estimator.alpha),
+            saturation=math.inf if limit is None else float(limit),
+        )
+        return rule if floor is None else rule._replace(floor=_checks.weight_floor(floor, rule.saturation))
 
-    def workspace(self, problem: Problem, batch_size: int, saturation: float | None) -> Any:
+    def workspace(self, problem: Problem, batch_size: int, saturation: float) -> Any:
         """Return a workspace of the kernels that goes on where this solver stands."""
         states = self._rule.states
         parameters = problem.parameters
         work = _dispatch.kernels.Workspace(problem.layout, parameters.dtype, batch_size, states, problem.threads)
-        work.load(parameters, math.inf if saturation is None else float(saturation))
+        work.load(parameters, saturation)
         if self.updates:
             if self.state.size != states * parameters.size or self.state.dtype != parameters.dtype:
                 raise ValueError(
@@ -153,6 +105,7 @@ class StochasticSolver:
 
     def epoch_ends(self, rows_seen: int) -> None:
         """Set the rate of the next epoch after `rows_seen` rows in all."""
+        self.epochs += 1
         if self._schedule == "invscaling":
             self.learning_rate = self._initial_rate / (rows_seen + 1) ** self._power
 
@@ -169,6 +122,16 @@ class StochasticSolver:
             else:
                 print(f"{message} Stopping.")
         return ends
+
+
+def _rule_by_name(estimator: Any) -> Rule:
+    """Return the rule of scikit-learn's adam or sgd, from the estimator's parameters."""
+    rate = float(estimator.learning_rate_init)
+    if estimator.solver == "adam":
+        beta_1, beta_2 = float(estimator.beta_1), float(estimator.beta_2)
+        return Rule(rate, beta_1, False, math.inf, True, beta_2, float(estimator.epsilon))
+    momentum = float(estimator.momentum)
+    return Rule(rate, momentum, bool(estimator.nesterovs_momentum and momentum), math.inf)
 
 
 def thread_count(n_threads: int | None) -> int:
@@ -210,12 +173,21 @@ def fit_stochastic(
     solver: StochasticSolver = estimator._optimizer
     parameters, factor, averaged = problem.parameters, problem.gradient_factor, problem.averaged_outputs
     kernels = _dispatch.kernels
-    order = np.array(rows)
     early_stopping = estimator.early_stopping
     # In a warm start without progress scikit-learn "restores" arrays that are the trained ones themselves.
     best = parameters.copy() if early_stopping and first_pass else None
-    work = solver.workspace(problem, _batch_size(estimator, len(order)), estimator.saturation)
-    callbacks = _callables(estimator.callbacks)
+    callbacks, planners = _sorted_callbacks(estimator.callbacks)
+    plans = None
+    if planners:
+        if held_out is not None and len(rows) < len(problem.x):
+            problem, rows = problem.part(rows), np.arange(len(rows))
+        plans = Planners(estimator, planners, problem)
+    order = np.array(rows)
+    batch_size = _batch_size(estimator, len(order))
+    rule = solver.rule(factor, estimator)
+    through_updated = _through_updated(estimator, batch_size, rule)
+    work = solver.workspace(problem, batch_size, rule.saturation)
+    looks = bool(held_out is not None or callbacks or planners or task.is_watched)
     last_epoch = estimator.max_iter if epochs is None else epochs
     deadline = math.inf if estimator.max_seconds is None else time.monotonic() + estimator.max_seconds
     estimator.n_iter_ = 0
@@ -226,10 +198,12 @@ def fit_stochastic(
                 task.begin_epoch()
                 if estimator.shuffle:
                     random_state.shuffle(order)
-                rule = solver.rule(factor, estimator.alpha, estimator.saturation)
+                rule, weights = solver.rule(factor, estimator), problem.weights
+                if plans is not None:
+                    rule, weights = plans.plan(solver.epochs + 1, rule, work)
                 with np.errstate(over="ignore", invalid="ignore"):
                     total = kernels.train_epoch(
-                        work, problem.x, problem.y, order, problem.loss, rule, True, tick, problem.weights
+                        work, problem.x, problem.y, order, problem.loss, rule, True, tick, weights, through_updated
                     )
                 estimator.n_iter_ += 1
                 estimator.t_ += len(order)
@@ -237,7 +211,7 @@ def fit_stochastic(
                 estimator.loss_curve_.append(estimator.loss_)
                 if estimator.verbose:
                     print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
-                if held_out is not None or callbacks or task.is_watched:
+                if looks:
                     work.store(parameters)
                 if held_out is not None:
                     _evaluate(estimator, problem, held_out)
@@ -249,6 +223,8 @@ def fit_stochastic(
                 if line is not None:
                     line.epoch(f"loss {estimator.loss_:.4g}")
                 wishes = [task.end(), *(callback(estimator) for callback in callbacks)]
+                if plans is not None:
+                    wishes += plans.look_back(rule, work)
                 if estimator._no_improvement_count > estimator.n_iter_no_change:
                     if solver.stops(_without_progress(estimator), estimator.verbose):
                         break
@@ -321,12 +297,27 @@ def _batch_size(estimator: Any, n_rows: int) -> int:
     return min(int(estimator.batch_size), n_rows)
 
 
-def _callables(callbacks: Any) -> list[Any]:
+def _sorted_callbacks(callbacks: Any) -> tuple[list[Any], list[Any]]:
+    """Return the callbacks that are called with the estimator, and those of the library's kind, which plan epochs."""
     found = [] if callbacks is None else list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     for callback in found:
-        if not callable(callback):
+        if not callable(callback) or isinstance(callback, type):
             raise ValueError(f"callbacks: expected callables, got {callback!r}")
-    return found
+    plain = [callback for callback in found if not hasattr(callback, "before_epoch")]
+    return plain, [callback for callback in found if hasattr(callback, "before_epoch")]
+
+
+def _through_updated(estimator: Any, batch_size: int, rule: Rule) -> bool:
+    """Whether deltas go through weights that have stepped already, if that goes with the other parameters."""
+    if estimator.propagate == "before":
+        return False
+    if batch_size != 1 or rule.adam or rule.fista or rule.momentum or rule.alpha:
+        raise ValueError(
+            "propagate: updated expects batch_size=1, alpha=0 and sgd without momentum, got "
+            f"batch_size={batch_size}, alpha={estimator.alpha}, solver={estimator.solver!r}, "
+            f"momentum={rule.momentum:g}"
+        )
+    return True
 
 
 def _improves(estimator: Any) -> bool:
@@ -360,19 +351,7 @@ def _evaluate(estimator: Any, problem: Problem, held_out: HeldOut) -> None:
         outputs = _dispatch.kernels.predict(problem.layout, problem.parameters, held_out.x, problem.threads)
         row_losses = _row_losses(outputs, held_out.y, problem.loss)
         estimator.validation_loss_curve_.append(float(np.average(row_losses, weights=held_out.weights)))
-    estimator.validation_scores_.append(_score(outputs, held_out, problem.loss))
-
-
-def _score(outputs: np.ndarray, held_out: HeldOut, loss: Loss) -> float:
-    """Return the accuracy, in multi-label data that of whole rows, or R2; NaN where an output of a regression is."""
-    y, weights = held_out.y, held_out.weights
-    if loss.code == CROSS_ENTROPY:
-        return float(np.average(outputs.argmax(axis=1) == y, weights=weights))
-    if loss.code == BINARY_CROSS_ENTROPY:
-        return float(np.average(((outputs > 0.5) == (y > 0.5)).all(axis=1), weights=weights))
-    if not np.isfinite(outputs).all():
-        return math.nan
-    return r2(y, outputs, weights)
+    estimator.validation_scores_.append(estimator._score_of(outputs, held_out.y, held_out.weights))
 
 
 def _row_losses(outputs: np.ndarray, y: np.ndarray, loss: Loss) -> np.ndarray:
@@ -380,10 +359,16 @@ def _row_losses(outputs: np.ndarray, y: np.ndarray, loss: Loss) -> np.ndarray:
     if loss.code == SQUARED_ERROR:
         halves: np.ndarray = np.square(outputs - y).mean(axis=1) / 2
         return halves
-    if loss.code in (CROSS_ENTROPY, BINARY_CROSS_ENTROPY):
-        right = outputs[np.arange(len(y)), y][:, None] if y.ndim == 1 else np.where(y > 0.5, outputs, 1 - outputs)
-        tiny = np.finfo(outputs.dtype).eps
-        logarithms: np.ndarray = -np.log(np.clip(right, tiny, 1 - tiny)).sum(axis=1)
-        return logarithms
-    deviances: np.ndarray = (xlogy(y, y / outputs) - y + outputs).sum(axis=1)
-    return deviances
+    if loss.code == POISSON:
+        deviances: np.ndarray = (xlogy(y, y / outputs) - y + outputs).sum(axis=1)
+        return deviances
+    tiny = np.finfo(outputs.dtype).eps
+    likely = np.clip(outputs, tiny, 1 - tiny)
+    logarithms: np.ndarray
+    if y.ndim == 1:
+        logarithms = np.log(likely[np.arange(len(y)), y])
+    elif loss.code == CROSS_ENTROPY:
+        logarithms = (y * np.log(likely)).sum(axis=1)
+    else:
+        logarithms = (y * np.log(likely) + (1 - y) * np.log1p(-likely)).sum(axis=1)
+    return -logarithms

@@ -174,6 +174,13 @@ class Network:
         self._layout = _layout(layers, activation, output, found_dtype)
         self._parameters = _initial(self._layout, found_dtype, init, rng)
 
+    @classmethod
+    def around(cls, layout: Layout, parameters: np.ndarray) -> Network:
+        """Make a network whose parameters (P,) are this vector itself, not a copy."""
+        network = cls.__new__(cls)
+        network._layout, network._parameters = layout, parameters
+        return network
+
     @property
     def layout(self) -> Layout:
         """Sizes, activations and offsets of the layers."""

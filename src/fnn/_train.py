@@ -132,7 +132,7 @@ def fit(
                 )
                 for before_epoch in starters:
                     before_epoch(network, plan)
-                _take_in(parameters, work, rule)
+                take_in(parameters, work, rule)
                 planned = rule._replace(rate=_checks.planned_rate(plan.rate))
                 weighed = _checks.row_weights(plan.sample_weight, n_rows, dtype, "callbacks: plan.sample_weight")
             if shuffle:
@@ -172,13 +172,13 @@ def fit(
                 line.epoch(history.facts())
             wishes = [callback(network, history) for callback in callbacks]
             if callbacks:
-                _take_in(parameters, work, rule)
+                take_in(parameters, work, rule)
             if any(np.any(wish) for wish in wishes):
                 break
     return history
 
 
-def _take_in(parameters: np.ndarray, work: Any, rule: Rule) -> None:
+def take_in(parameters: np.ndarray, work: Any, rule: Rule) -> None:
     """Train on with what callbacks may have made of the parameters."""
     if not np.isfinite(parameters).all():
         work.store(parameters)

@@ -1,0 +1,60 @@
+"""What an estimator trains, and on what, as the kernels take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fnn._formulas import SQUARED_ERROR, Loss
+from fnn._layout import Layout
+
+
+@dataclass
+class Problem:
+    """What is to be trained, and on what, as the kernels take it.
+
+    Attributes
+    ----------
+    layout : Layout
+    parameters : numpy.ndarray, shape (P,)
+        Changed in place.
+    x : numpy.ndarray, shape (N, I)
+        C-contiguous, of the parameters' dtype.
+    y : numpy.ndarray, shape (N, O), or (N,) of class indices for cross_entropy
+    weights : numpy.ndarray, shape (N,), or None
+    loss : Loss
+    threads : int
+    """
+
+    layout: Layout
+    parameters: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
+    loss: Loss
+    threads: int
+
+    def part(self, rows: np.ndarray) -> Problem:
+        """Return the problem of some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], weights=weights)
+
+    @property
+    def gradient_factor(self) -> int:
+        """How many times scikit-learn's gradient the kernels' is."""
+        return 2 if self.loss.code == SQUARED_ERROR else 1
+
+    @property
+    def averaged_outputs(self) -> int:
+        """Over how many outputs scikit-learn averages the loss that it reports, though not the gradient."""
+        return self.layout.sizes[-1] if self.loss.code == SQUARED_ERROR else 1
+
+
+@dataclass
+class HeldOut:
+    """Rows that training does not see: as in `Problem`."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
