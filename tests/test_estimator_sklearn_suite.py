@@ -18,7 +18,7 @@ import pytest
 import fnn
 from fnn._estimator_base import reported_loss
 from fnn._estimator_problem import Problem
-from fnn._estimator_solvers import penalised_loss
+from fnn._estimator_solvers import PenalisedLoss
 
 THEIR_IMPORT = "from sklearn.neural_network import MLPClassifier, MLPRegressor\n"
 FUNCTIONS, CASES = 43, 59  # of scikit-learn 1.9.1
@@ -41,7 +41,7 @@ class WithGradientInTheirOrder(fnn.MLPClassifier):
             reported_loss(self._loss_name(), layout, parameters.dtype),
             1,
         )
-        value, gradient = penalised_loss(problem, parameters, self.alpha)
+        value, gradient = PenalisedLoss(problem, self.alpha)(parameters)
         parts = [*layout.weights(gradient), *layout.biases(gradient)]
         return value, np.concatenate([part.ravel() for part in parts])
 

@@ -45,10 +45,13 @@ class Problem:
         """How many times scikit-learn's gradient the kernels' is."""
         return 2 if self.loss.code == SQUARED_ERROR else 1
 
-    @property
-    def averaged_outputs(self) -> int:
-        """Over how many outputs scikit-learn averages the loss that it reports, though not the gradient."""
-        return self.layout.sizes[-1] if self.loss.code == SQUARED_ERROR else 1
+    def mean_loss(self, total: float, penalties: float, rows: int) -> float:
+        """Return scikit-learn's loss over `rows` rows of what the kernels have added up, the penalties among it.
+
+        Scikit-learn averages a squared error over the outputs in the loss that it reports, though not in the gradient.
+        """
+        averaged = self.layout.sizes[-1] if self.loss.code == SQUARED_ERROR else 1
+        return ((total - penalties) / averaged + penalties) / self.gradient_factor / rows
 
 
 @dataclass

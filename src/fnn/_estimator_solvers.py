@@ -31,6 +31,7 @@ from fnn._estimator_callbacks import FitTask
 from fnn._estimator_plans import Planners
 from fnn._estimator_problem import HeldOut, Problem
 from fnn._formulas import CROSS_ENTROPY, POISSON, SQUARED_ERROR, Loss
+from fnn._layout import Layout
 from fnn._optimizers import SGD, Rule
 from fnn._progress import Progress
 
@@ -171,7 +172,7 @@ def fit_stochastic(
     if not incremental or not hasattr(estimator, "_optimizer"):
         estimator._optimizer = StochasticSolver(estimator, problem)
     solver: StochasticSolver = estimator._optimizer
-    parameters, factor, averaged = problem.parameters, problem.gradient_factor, problem.averaged_outputs
+    parameters, factor = problem.parameters, problem.gradient_factor
     kernels = _dispatch.kernels
     early_stopping = estimator.early_stopping
     # In a warm start without progress scikit-learn "restores" arrays that are the trained ones themselves.
@@ -207,7 +208,7 @@ def fit_stochastic(
                     )
                 estimator.n_iter_ += 1
                 estimator.t_ += len(order)
-                estimator.loss_ = ((total - work.penalties) / averaged + work.penalties) / factor / len(order)
+                estimator.loss_ = problem.mean_loss(total, work.penalties, len(order))
                 estimator.loss_curve_.append(estimator.loss_)
                 if estimator.verbose:
                     print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
@@ -255,7 +256,7 @@ def fit_lbfgs(estimator: Any, problem: Problem) -> None:
         limits=1, user_api="blas"
     ):  # SciPy's short products: no threads beside ours
         result = minimize(
-            lambda parameters: penalised_loss(problem, parameters, estimator.alpha),
+            PenalisedLoss(problem, estimator.alpha),
             problem.parameters,
             method="L-BFGS-B",
             jac=True,
@@ -271,20 +272,42 @@ def fit_lbfgs(estimator: Any, problem: Problem) -> None:
     problem.parameters[:] = result.x
 
 
-def penalised_loss(problem: Problem, parameters: np.ndarray, alpha: float) -> tuple[float, np.ndarray]:
-    """Return scikit-learn's loss over all rows, the penalty included, and its gradient (P,)."""
-    layout, weights = problem.layout, problem.weights
-    whole = len(problem.x) if weights is None else float(weights.sum())
-    scale = 1 / (problem.gradient_factor * whole)
-    with np.errstate(over="ignore", invalid="ignore"):
-        value, gradient = _dispatch.kernels.loss_and_gradient(
-            layout, parameters, problem.x, problem.y, problem.loss, scale, problem.threads, weights
+class PenalisedLoss:
+    """scikit-learn's loss over all rows, the penalty included, and its gradient, for any parameters.
+
+    One workspace computes them all.  The gradient, with the penalty's, is the velocity of a step of SGD that starts at
+    rest; where the step leads to does not matter.
+
+    Parameters
+    ----------
+    problem : Problem
+    alpha : float
+        Strength of the penalty.
+    """
+
+    def __init__(self, problem: Problem, alpha: float) -> None:
+        factor = problem.gradient_factor
+        layout = Layout(problem.layout.sizes, problem.layout.activations)  # without rates by layer
+        self._problem, self._kernels = problem, _dispatch.kernels
+        self._rule = Rule(-1 / factor, 1.0, False, math.inf, alpha=factor * float(alpha))
+        self._work = self._kernels.Workspace(
+            layout, problem.parameters.dtype, len(problem.x), self._rule.states, problem.threads
         )
-    value /= problem.averaged_outputs
-    for w, slope in zip(layout.weights(parameters), layout.weights(gradient), strict=True):
-        value += alpha / (2 * whole) * float(np.square(w).sum())
-        slope += (alpha / whole) * w
-    return value, gradient
+        self._rest = np.zeros_like(problem.parameters)
+        self._order = np.arange(len(problem.x), dtype=np.intp)
+
+    def __call__(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the loss and its gradient (P,)."""
+        problem, work = self._problem, self._work
+        work.load(parameters, math.inf)
+        work.load_state(self._rest)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = self._kernels.train_epoch(
+                work, problem.x, problem.y, self._order, problem.loss, self._rule, True, None, problem.weights
+            )
+        gradient = np.empty_like(parameters)
+        work.store_state(gradient)
+        return problem.mean_loss(total, work.penalties, len(self._order)), gradient
 
 
 def _batch_size(estimator: Any, n_rows: int) -> int:
