@@ -625,17 +625,36 @@ def test_callbacks_of_scikit_learn():
     assert interrupted.calls == ["setup", "begin fit 0", "begin epoch 0", "end epoch 0", "end fit 0", "teardown"]
     plain = classifier(max_iter=3).fit(x, names)
     np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
-    other = Recorder()
-    regressor(solver="lbfgs").set_callbacks(other).fit(*diabetes())
-    assert other.calls == ["setup", "begin fit 0", "end fit 0", "teardown"]
 
 
-def test_scoring_monitor():
+def test_callbacks_of_scikit_learn_in_lbfgs():
+    """Each iteration is a task; a callback may halt it, with no word about convergence."""
+    x, y = diabetes()
+    recorder = Recorder()
+    model = regressor(solver="lbfgs", max_iter=3).set_callbacks(recorder).fit(x, y)
+    iterations = [f"{what} iteration {number}" for number in range(3) for what in ("begin", "end")]
+    assert recorder.calls == ["setup", "begin fit 0", *iterations, "end fit 0", "teardown"]
+    for steps, fitted in enumerate([*recorder.models[:3], recorder.models[2]], start=1):
+        expected = regressor(solver="lbfgs", max_iter=min(steps, 3)).fit(x, y)
+        np.testing.assert_array_equal(fitted.predict(x), expected.predict(x))
+    np.testing.assert_array_equal(model.coefs_[0], regressor(solver="lbfgs", max_iter=3).fit(x, y).coefs_[0])
+    halting = Recorder(last=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = regressor(solver="lbfgs").set_callbacks(halting).fit(x, y)
+    assert model.n_iter_ == 2
+    assert halting.calls == ["setup", "begin fit 0", *iterations[:4], "end fit 0", "teardown"]
+    np.testing.assert_array_equal(model.coefs_[0], regressor(solver="lbfgs", max_iter=2).fit(x, y).coefs_[0])
+    assert model.loss_ == regressor(solver="lbfgs", max_iter=2).fit(x, y).loss_
+
+
+@pytest.mark.parametrize(("solver", "part"), [("adam", "epoch"), ("lbfgs", "iteration")])
+def test_scoring_monitor(solver, part):
     x, y = diabetes()
     monitor = ScoringMonitor(scoring="r2")
-    model = regressor().set_callbacks(monitor).fit(x, y)
+    model = regressor(solver=solver).set_callbacks(monitor).fit(x, y)
     log = monitor.get_logs().data_as_pandas
-    last = log[log["task_name"] == "epoch"].iloc[-1]
+    last = log[log["task_name"] == part].iloc[-1]
     assert last["r2"] == pytest.approx(model.score(x, y))
 
 

@@ -314,11 +314,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             reported_loss(self._loss_name(), self._layout, self._parameters.dtype),
             thread_count(self.n_threads),
         )
+        parts = self.max_iter if epochs is None else epochs
+        task = FitTask(self, parts, "iteration" if self.solver == "lbfgs" else "epoch", X, labels, sample_weight)
         if self.solver == "lbfgs":
-            task = FitTask(self, 0, X, labels, sample_weight)
-            fit_lbfgs(self, problem)
+            fit_lbfgs(self, problem, task)
         else:
-            task = FitTask(self, self.max_iter if epochs is None else epochs, X, labels, sample_weight)
             self._fit_in_epochs(problem, y, random_state, first_pass, epochs, held_out, task)
         task.close()
         if not np.isfinite(self._parameters).all():

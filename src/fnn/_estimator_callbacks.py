@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks (SLEP 23) on the estimators: a fit is a task, each of its epochs a part of it."""
+"""scikit-learn's callbacks (SLEP 23) on the estimators: a fit is a task, each epoch or iteration a part of it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ class FitTask:
     Parameters
     ----------
     estimator : BaseMLP
-    epochs : int
-        Parts of the task at most; 0 where they are not told apart.
+    parts : int
+        How many of the task there are at most.
+    part_name : str
+        What they are.
     X, y, sample_weight
         What the estimator is fitted to.
     """
 
-    def __init__(self, estimator: Any, epochs: int, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> None:
-        self._estimator = estimator
+    def __init__(
+        self, estimator: Any, parts: int, part_name: str, X: Any, y: np.ndarray, sample_weight: np.ndarray | None
+    ) -> None:
+        self._estimator, self._part_name = estimator, part_name
         self._data = {
             "X": X,
             "y": y,
@@ -28,7 +32,7 @@ class FitTask:
         }
         self._contexts = []
         if hasattr(estimator, "_skl_callbacks"):
-            self._contexts.append(estimator._init_callback_context(max_subtasks=epochs))
+            self._contexts.append(estimator._init_callback_context(max_subtasks=parts))
             self._begin()
 
     @property
@@ -36,14 +40,14 @@ class FitTask:
         """Whether there is a callback."""
         return bool(self._contexts)
 
-    def begin_epoch(self) -> None:
-        """Call what an epoch begins with."""
-        if self.is_watched:
-            self._contexts.append(self._contexts[0].subcontext(task_name="epoch"))
+    def begin_part(self) -> None:
+        """Call what a part begins with, unless it has begun."""
+        if len(self._contexts) == 1:
+            self._contexts.append(self._contexts[0].subcontext(task_name=self._part_name))
             self._begin()
 
     def end(self) -> bool:
-        """Call what the epoch, or else the fit, ends with, and return whether training is to stop."""
+        """Call what the part, or else the fit, ends with, and return whether training is to stop."""
         return self.is_watched and bool(
             self._contexts.pop().call_on_fit_task_end(
                 estimator=self._estimator, **self._data, reconstruction_attributes=self._weights
@@ -51,7 +55,7 @@ class FitTask:
         )
 
     def close(self) -> None:
-        """End the fit, and before it an epoch that was interrupted."""
+        """End the fit, and before it a part that was interrupted."""
         while self.is_watched:
             self.end()
 

@@ -196,7 +196,7 @@ def fit_stochastic(
         with Progress(last_epoch, len(order)) if estimator.progress else nullcontext() as line:
             tick = None if line is None else line.tick
             for _ in range(last_epoch):
-                task.begin_epoch()
+                task.begin_part()
                 if estimator.shuffle:
                     random_state.shuffle(order)
                 rule, weights = solver.rule(factor, estimator), problem.weights
@@ -250,16 +250,33 @@ def fit_stochastic(
         parameters[:] = best
 
 
-def fit_lbfgs(estimator: Any, problem: Problem) -> None:
+def fit_lbfgs(estimator: Any, problem: Problem, task: FitTask) -> None:
     """Train by SciPy's L-BFGS-B on all rows at once, in double like it."""
+    penalised_loss, halted = PenalisedLoss(problem, estimator.alpha), False
+    estimator.n_iter_ = 0
+
+    def loss_and_gradient(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        task.begin_part()  # with its first evaluation
+        return penalised_loss(parameters)
+
+    def iteration_ends(intermediate_result: Any) -> None:  # SciPy looks for this name
+        nonlocal halted
+        problem.parameters[:] = intermediate_result.x
+        estimator.loss_ = float(intermediate_result.fun)
+        estimator.n_iter_ += 1
+        halted = task.end()
+        if halted:
+            raise StopIteration
+
     with _get_threadpool_controller().limit(
         limits=1, user_api="blas"
     ):  # SciPy's short products: no threads beside ours
         result = minimize(
-            PenalisedLoss(problem, estimator.alpha),
+            loss_and_gradient if task.is_watched else penalised_loss,
             problem.parameters,
             method="L-BFGS-B",
             jac=True,
+            callback=iteration_ends if task.is_watched else None,
             options={
                 "maxfun": estimator.max_fun,
                 "maxiter": estimator.max_iter,
@@ -267,7 +284,7 @@ def fit_lbfgs(estimator: Any, problem: Problem) -> None:
                 **_get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose >= 1 else -1),
             },
         )
-    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+    estimator.n_iter_ = result.nit if halted else _check_optimize_result("lbfgs", result, estimator.max_iter)
     estimator.loss_ = result.fun
     problem.parameters[:] = result.x
 
