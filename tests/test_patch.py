@@ -3,6 +3,7 @@
 import copy
 import copyreg
 import logging
+import os
 import pickle
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.preprocessing import scale
 
 import fnn
 from fnn import _dispatch, _patched
+from fnn._estimator_solvers import StochasticSolver
 from interpreter import python
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -207,11 +209,23 @@ def test_between_the_two_solvers(caplog, monkeypatch):
     assert not caplog.messages
 
 
-def test_a_grid_search_in_other_processes_stays_fast():
+def who_trained(model, x, y):
+    """A scorer, called where the fit was: whether it was fnn's, and in which process."""
+    by_fnn = type(model) is _patched.MLPClassifier and isinstance(model._optimizer, StochasticSolver)
+    return {"by_fnn": float(by_fnn), "process": os.getpid()}
+
+
+@pytest.mark.parametrize("patched", [True, False])
+def test_every_fit_of_a_grid_search_in_other_processes_is_of_fnn(patched):
     x, y = DATA["MLPClassifier"]
-    fnn.patch_sklearn()
-    search = GridSearchCV(neural_network.MLPClassifier(max_iter=2), {"alpha": [0.1, 1]}, cv=2, n_jobs=2).fit(x, y)
-    assert type(search.best_estimator_) is _patched.MLPClassifier
+    if patched:
+        fnn.patch_sklearn()
+    model = neural_network.MLPClassifier(max_iter=2)
+    search = GridSearchCV(model, {"alpha": [0.1, 1]}, cv=2, n_jobs=2, scoring=who_trained, refit="by_fnn").fit(x, y)
+    splits = [f"split{number}_test_" for number in range(2)]
+    assert [list(search.cv_results_[f"{split}by_fnn"]) for split in splits] == [[float(patched)] * 2] * 2
+    assert os.getpid() not in {process for split in splits for process in search.cv_results_[f"{split}process"]}
+    assert (type(search.best_estimator_) is _patched.MLPClassifier) == patched
 
 
 SCRIPT = """
