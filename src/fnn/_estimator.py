@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fnn._checks import whole_number
 from fnn._estimator_base import BaseMLP, held_out_rows
+from fnn._estimator_problem import HeldOut
 from fnn._formulas import LOSSES
 from fnn._train import r2
 
@@ -410,12 +411,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Return outputs, whose targets are 0 and 1 but for those of tanh, as if they were so of all."""
         return (outputs + 1) / 2 if self.out_activation_ == "tanh" else outputs
 
-    def _score_of(self, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+    def _score_of(self, outputs: np.ndarray, held_out: HeldOut) -> float:
+        y = held_out.y
         if self._label_binarizer.y_type_ == "multiclass":
-            right = outputs.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1))
-        else:
-            right = ((self._from_0_to_1(outputs) > 0.5) == (y > 0.5)).all(axis=1)
-        return float(np.average(right, weights=weights))
+            return held_out.mean(outputs.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1)))
+        return held_out.mean(((self._from_0_to_1(outputs) > 0.5) == (y > 0.5)).all(axis=1))
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -693,5 +693,5 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _loss_name(self) -> str:
         return str(self.loss)
 
-    def _score_of(self, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
-        return r2(y, outputs, weights) if np.isfinite(outputs).all() else math.nan
+    def _score_of(self, outputs: np.ndarray, held_out: HeldOut) -> float:
+        return r2(held_out.y, outputs, held_out.weights) if np.isfinite(outputs).all() else math.nan

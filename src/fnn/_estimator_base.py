@@ -257,8 +257,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """Return the library's name of the loss that the parameter `loss` and the data ask for."""
 
     @abstractmethod
-    def _score_of(self, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
-        """Return what `score` would be of outputs (N, O), given y as the kernels take it."""
+    def _score_of(self, outputs: np.ndarray, held_out: HeldOut) -> float:
+        """Return what `score` would be of outputs (N, O) for these rows."""
 
     def _output_activation(self) -> str | Activation:
         """Return the activation of the output layer, if it has one by scikit-learn's name."""

@@ -61,3 +61,9 @@ class HeldOut:
     x: np.ndarray
     y: np.ndarray
     weights: np.ndarray | None
+
+    def mean(self, values: np.ndarray) -> float:
+        """Return the mean of one number a row, as much of each as its row counts."""
+        if self.weights is None:
+            return float(values.sum() / len(values))  # np.average takes four times as long for few rows
+        return float(np.average(values, weights=self.weights))

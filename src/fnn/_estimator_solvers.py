@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,15 +72,8 @@ class StochasticSolver:
 
     def rule(self, gradient_factor: int, estimator: Any) -> Rule:
         """Return the next epoch's rule, for gradients that are `gradient_factor` times scikit-learn's."""
-        limit, floor = estimator.saturation, estimator.weight_floor
-        own, rate = self._rule, self.learning_rate
-        rule = own._replace(
-            rate=rate if own.adam else rate / gradient_factor,
-            epsilon=gradient_factor * own.epsilon,
-            alpha=gradient_factor * float(estimator.alpha),
-            saturation=math.inf if limit is None else float(limit),
-        )
-        return rule if floor is None else rule._replace(floor=_checks.weight_floor(floor, rule.saturation))
+        alpha, saturation, floor = estimator.alpha, estimator.saturation, estimator.weight_floor
+        return _rule_for_kernels(self._rule, self.learning_rate, gradient_factor, alpha, saturation, floor)
 
     def workspace(self, problem: Problem, batch_size: int, saturation: float) -> Any:
         """Return a workspace of the kernels that goes on where this solver stands."""
@@ -133,6 +127,21 @@ def _rule_by_name(estimator: Any) -> Rule:
         return Rule(rate, beta_1, False, math.inf, True, beta_2, float(estimator.epsilon))
     momentum = float(estimator.momentum)
     return Rule(rate, momentum, bool(estimator.nesterovs_momentum and momentum), math.inf)
+
+
+@lru_cache(maxsize=1)  # from epoch to epoch it is the same, unless a schedule or a callback changes something
+def _rule_for_kernels(
+    own: Rule, rate: float, gradient_factor: int, alpha: float, saturation: float | None, floor: float | None
+) -> Rule:
+    """Return the rule with this rate, in scikit-learn's terms, for the kernels' gradients."""
+    limit = math.inf if saturation is None else float(saturation)
+    return own._replace(
+        rate=rate if own.adam else rate / gradient_factor,
+        epsilon=gradient_factor * own.epsilon,
+        alpha=gradient_factor * float(alpha),
+        saturation=limit,
+        floor=_checks.weight_floor(floor, limit),
+    )
 
 
 def thread_count(n_threads: int | None) -> int:
@@ -390,8 +399,8 @@ def _evaluate(estimator: Any, problem: Problem, held_out: HeldOut) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         outputs = _dispatch.kernels.predict(problem.layout, problem.parameters, held_out.x, problem.threads)
         row_losses = _row_losses(outputs, held_out.y, problem.loss)
-        estimator.validation_loss_curve_.append(float(np.average(row_losses, weights=held_out.weights)))
-    estimator.validation_scores_.append(estimator._score_of(outputs, held_out.y, held_out.weights))
+        estimator.validation_loss_curve_.append(held_out.mean(row_losses))
+        estimator.validation_scores_.append(estimator._score_of(outputs, held_out))
 
 
 def _row_losses(outputs: np.ndarray, y: np.ndarray, loss: Loss) -> np.ndarray:
@@ -403,12 +412,12 @@ def _row_losses(outputs: np.ndarray, y: np.ndarray, loss: Loss) -> np.ndarray:
         deviances: np.ndarray = (xlogy(y, y / outputs) - y + outputs).sum(axis=1)
         return deviances
     tiny = np.finfo(outputs.dtype).eps
-    likely = np.clip(outputs, tiny, 1 - tiny)
     logarithms: np.ndarray
     if y.ndim == 1:
-        logarithms = np.log(likely[np.arange(len(y)), y])
+        logarithms = np.log(outputs[np.arange(len(y)), y].clip(tiny, 1 - tiny))
     elif loss.code == CROSS_ENTROPY:
-        logarithms = (y * np.log(likely)).sum(axis=1)
+        logarithms = (y * np.log(outputs.clip(tiny, 1 - tiny))).sum(axis=1)
     else:
+        likely = outputs.clip(tiny, 1 - tiny)
         logarithms = (y * np.log(likely) + (1 - y) * np.log1p(-likely)).sum(axis=1)
     return -logarithms

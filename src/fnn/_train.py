@@ -259,14 +259,13 @@ def accuracy(y: np.ndarray, outputs: np.ndarray, each_output: bool, middle: floa
 
 def r2(y: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the coefficient of determination, averaged over the outputs; 1 or 0 for a constant target, met or not."""
-    y64 = y.astype(np.float64)
-    counts = 1.0 if weights is None else weights[:, None].astype(np.float64)
-    residual = (counts * np.square(y64 - outputs)).sum(axis=0)
-    spread = (counts * np.square(y64 - np.average(y64, axis=0, weights=weights))).sum(axis=0)
-    varied = spread > 0
+    y64 = y.astype(np.float64, copy=False)
+    counts = np.ones(len(y)) if weights is None else weights.astype(np.float64)
+    residuals, deviations = y64 - outputs, y64 - (counts @ y64) / counts.sum()
+    residual, spread = counts @ np.square(residuals), counts @ np.square(deviations)
     ratio = np.where(residual > 0, 1.0, 0.0)
-    ratio[varied] = residual[varied] / spread[varied]
-    return float(np.mean(1 - ratio))
+    np.divide(residual, spread, out=ratio, where=spread > 0)
+    return float(1 - ratio.sum() / len(ratio))
 
 
 def find_metric(metric: Any, loss: Loss, layout: Layout) -> tuple[str, Metric | None]:
