@@ -34,6 +34,7 @@ from race import SETTLE_SECONDS, brief, own_process
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
 ROUNDS, QUICK_ROUNDS, QUICK_EPOCHS = 3, 1, 2
+LIMIT = 60.0  # seconds of a workload, its check included, after which no further seed of it is begun
 CHECK_EPOCHS = {"adam": 20, "sgd": 20, "lbfgs": 5}  # of the check; one on Fashion-MNIST
 TOLERANCES = {("float64", False): 1e-9, ("float32", False): 1e-4, ("float64", True): 1e-6, ("float32", True): 1e-4}
 SCORE_TOLERANCE = 0.005  # of the check: on float32 data, a row of a few hundred may lie on the boundary
@@ -142,17 +143,26 @@ def main(
     """Run the command and return its exit status."""
     options = parse(arguments)
     description = session.describe_machine()
+    begin = time.monotonic()
     with ExitStack() as stack:
         labels = ("scikit-learn", "fnn")
         sides = [Side(label, find, stack.enter_context(place())) for label, find in zip(labels, finders, strict=True)]
         results = []
         for count, name in enumerate(options.workloads, start=1):
-            session.say(f"[{count}/{len(options.workloads)}] {name}: {options.rounds} seeds")
             workload = WORKLOADS[name]
             if options.quick:
                 workload = replace(workload, max_iter=min(QUICK_EPOCHS, workload.max_iter))
-            results.append(raced(workload, sides, options.rounds, machine.slug(description)))
+            row_begin = time.monotonic()
+            row = raced(workload, sides, options.rounds, options.limit, machine.slug(description))
+            results.append(row)
+            session.say(
+                f"[{count}/{len(options.workloads)}] {name}: {row.status} {row.note}, {row.seeds} seeds, "
+                f"{time.monotonic() - row_begin:.0f} s"
+            )
+            if options.output is not None:  # after each: what has been timed stays if the run is ended
+                write(results, description, options.output)
     description["load after"] = machine.load()
+    description["seconds in all"] = round(time.monotonic() - begin)
     print(table(results), end="\n\n")
     print("\n".join(notes(results)), end="\n\n")
     if options.output is not None:
@@ -166,6 +176,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Race fnn's estimators against scikit-learn's on real data.")
     session.add_choice(parser, "--workloads", tuple(WORKLOADS))
     session.add_rounds(parser, ROUNDS, QUICK_ROUNDS)
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=LIMIT,
+        help=f"seconds after which no further seed of a workload is begun: {LIMIT:g} unless given",
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -233,8 +249,12 @@ def fitted(find: Finder, workload: Workload, seed: int) -> Fitted:
     )
 
 
-def raced(workload: Workload, sides: Sequence[Side], rounds: int, cpu: str) -> Row:
-    """Check that both sides agree, then time fits from as many seeds as there are rounds, the sides in turn."""
+def raced(workload: Workload, sides: Sequence[Side], rounds: int, limit: float, cpu: str) -> Row:
+    """Check that both sides agree, then time fits from as many seeds as there are rounds, the sides in turn.
+
+    After `limit` seconds no further seed is begun; one always is.
+    """
+    end = time.monotonic() + limit
     row = Row(workload.name, workload.solver, workload.dtype, cpu)
     few = 1 if workload.data == "fashion" else CHECK_EPOCHS[workload.solver]
     check = replace(workload, max_iter=min(workload.max_iter, few))
@@ -247,6 +267,9 @@ def raced(workload: Workload, sides: Sequence[Side], rounds: int, cpu: str) -> R
             return row
         fits: dict[str, list[Fitted]] = {side.label: [] for side in sides}
         for seed in range(rounds):
+            if seed and time.monotonic() >= end:
+                break
+            row.seeds = seed + 1
             for side in sides if seed % 2 == 0 else reversed(sides):
                 time.sleep(SETTLE_SECONDS)
                 fits[side.label].append(side.fit(workload, seed))
@@ -254,7 +277,6 @@ def raced(workload: Workload, sides: Sequence[Side], rounds: int, cpu: str) -> R
         row.status, row.note = "failed", brief(error)
         return row
     a, b = fits.values()
-    row.seeds = rounds
     row.sklearn_seconds, row.fnn_seconds = (statistics.fmean(fit.seconds for fit in side) for side in (a, b))
     row.ratio = row.sklearn_seconds / row.fnn_seconds
     row.sklearn_score, row.fnn_score = (statistics.fmean(fit.score for fit in side) for side in (a, b))

@@ -905,6 +905,28 @@ def test_estimators_that_differ_or_fail_are_not_timed(broken, status, note, caps
     assert f"Not timed: wine-sgd {status}: {note}" in output
 
 
+@pytest.mark.parametrize(("limit", "seeds"), [("0", 1), ("1000", 3)])
+def test_estimators_begin_no_seed_after_the_limit(limit, seeds, tmp_path):
+    command = ["--quick", "--rounds", "3", "--limit", limit, "--workloads", "wine-sgd", "--output", str(tmp_path)]
+    assert estimators.main(command, place=HERE) == 0
+    (row,) = estimators.read(tmp_path / "estimators.csv")
+    assert (row.seeds, row.status) == (seeds, "timed")
+
+
+def test_estimators_that_were_timed_stay_if_the_run_is_ended(tmp_path, monkeypatch):
+    original = estimators.raced
+
+    def interrupted(workload, *arguments):
+        if workload.name == "wine-adam":
+            raise KeyboardInterrupt
+        return original(workload, *arguments)
+
+    monkeypatch.setattr(estimators, "raced", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        estimators.main(["--quick", "--output", str(tmp_path), "--workloads", "wine-sgd", "wine-adam"], place=HERE)
+    assert [row.workload for row in estimators.read(tmp_path / "estimators.csv")] == ["wine-sgd"]
+
+
 def test_estimators_that_lose_are_named():
     row = estimators.Row("wine-adam", "adam", "float64", "cpu", ratio=0.5, seeds=3)
     assert "0.50 SLOWER" in estimators.table([row])
