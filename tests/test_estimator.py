@@ -279,10 +279,25 @@ def test_lbfgs_converges_to_theirs():
     np.testing.assert_allclose(models[0].predict_proba(x), models[1].predict_proba(x), atol=1e-6)
 
 
-def test_lbfgs_trains_float32_in_double_as_theirs_does():
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_lbfgs_computes_in_the_datas_type_as_theirs_does(dtype, monkeypatch):
+    """Though it steps in double, and leaves that."""
     x, y = wine()
-    ours, expected = (p.MLPClassifier(solver="lbfgs", max_iter=5).fit(x.astype("f4"), y) for p in (fnn, theirs))
+    seen = []
+    original = theirs.MLPClassifier._loss_grad_lbfgs
+    monkeypatch.setattr(
+        theirs.MLPClassifier,
+        "_loss_grad_lbfgs",
+        lambda self, packed, *a: seen.append(packed.dtype) or original(self, packed, *a),
+    )
+    kernels, made = _dispatch.kernels, _dispatch.kernels.Workspace
+    monkeypatch.setattr(kernels, "Workspace", lambda layout, kind, *a: seen.append(kind) or made(layout, kind, *a))
+    ours, expected = (
+        p.MLPClassifier(solver="lbfgs", max_iter=2, random_state=0).fit(x.astype(dtype), y) for p in (fnn, theirs)
+    )
+    assert set(seen) == {np.dtype(dtype)}
     assert {coef.dtype for coef in ours.coefs_} == {coef.dtype for coef in expected.coefs_} == {np.dtype("f8")}
+    assert ours.loss_ == pytest.approx(expected.loss_, rel=1e-7 if dtype == "f4" else 1e-12)
 
 
 # ---- Weights and memory --------------------------------------------------------------------------

@@ -85,7 +85,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     class_weight : dict, "balanced" or None, default None
         Weights of the classes, multiplied with those of the rows; balanced makes up for their numbers.
     dtype : {"auto", "float32", "float64"}, default "auto"
-        Type of the weights and of training.  auto: float32 where X is, else float64.  lbfgs trains in float64.
+        Type of the weights and of training.  auto: float32 where X is, else float64.  lbfgs steps in float64 and leaves
+        that, whatever it computes in.
     n_threads : int, optional
         Threads to use at most; unless given what `fnn.get_threads` says, and one within a thread of joblib's.  No
         result depends on it.
@@ -479,7 +480,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     max_fun : int, default 15000
         Evaluations of the loss by lbfgs at most.
     dtype : {"auto", "float32", "float64"}, default "auto"
-        Type of the weights and of training.  auto: float32 where X is, else float64.  lbfgs trains in float64.
+        Type of the weights and of training.  auto: float32 where X is, else float64.  lbfgs steps in float64 and leaves
+        that, whatever it computes in.
     n_threads : int, optional
         Threads to use at most; unless given what `fnn.get_threads` says, and one within a thread of joblib's.  No
         result depends on it.

@@ -305,15 +305,11 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 f"y: expected {self._layout.sizes[-1]} outputs, as many as the network of the call before has, "
                 f"got {self.n_outputs_}"
             )
+        loss = reported_loss(self._loss_name(), self._layout, self._parameters.dtype)
+        data = self._as_kernels_take(X, y, sample_weight)
         if self.solver == "lbfgs":
             self._install(self._layout, self._parameters.astype(np.float64, copy=False))
-        problem = Problem(
-            self._layout,
-            self._parameters,
-            *self._as_kernels_take(X, y, sample_weight),
-            reported_loss(self._loss_name(), self._layout, self._parameters.dtype),
-            thread_count(self.n_threads),
-        )
+        problem = Problem(self._layout, self._parameters, *data, loss, thread_count(self.n_threads))
         parts = self.max_iter if epochs is None else epochs
         task = FitTask(self, parts, "iteration" if self.solver == "lbfgs" else "epoch", X, labels, sample_weight)
         if self.solver == "lbfgs":

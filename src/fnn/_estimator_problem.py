@@ -20,7 +20,7 @@ class Problem:
     parameters : numpy.ndarray, shape (P,)
         Changed in place.
     x : numpy.ndarray, shape (N, I)
-        C-contiguous, of the parameters' dtype.
+        C-contiguous, of the parameters' dtype; of lbfgs it may be float32 where they are float64.
     y : numpy.ndarray, shape (N, O), or (N,) of class indices for cross_entropy
     weights : numpy.ndarray, shape (N,), or None
     loss : Loss

@@ -260,7 +260,10 @@ def fit_stochastic(
 
 
 def fit_lbfgs(estimator: Any, problem: Problem, task: FitTask) -> None:
-    """Train by SciPy's L-BFGS-B on all rows at once, in double like it."""
+    """Train by SciPy's L-BFGS-B on all rows at once: it steps in double, the kernels compute in the data's type.
+
+    So does scikit-learn, whose vector of weights SciPy rounds to float32 before it asks for their loss.
+    """
     penalised_loss, halted = PenalisedLoss(problem, estimator.alpha), False
     estimator.n_iter_ = 0
 
@@ -317,21 +320,21 @@ class PenalisedLoss:
         self._problem, self._kernels = problem, _dispatch.kernels
         self._rule = Rule(-1 / factor, 1.0, False, math.inf, alpha=factor * float(alpha))
         self._work = self._kernels.Workspace(
-            layout, problem.parameters.dtype, len(problem.x), self._rule.states, problem.threads
+            layout, problem.x.dtype, len(problem.x), self._rule.states, problem.threads
         )
-        self._rest = np.zeros_like(problem.parameters)
+        self._rest = np.zeros_like(problem.parameters, problem.x.dtype)
         self._order = np.arange(len(problem.x), dtype=np.intp)
 
     def __call__(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the loss and its gradient (P,)."""
+        """Return the loss and its gradient (P,), at the parameters as the data's type can hold them."""
         problem, work = self._problem, self._work
-        work.load(parameters, math.inf)
+        work.load(parameters.astype(problem.x.dtype, copy=False), math.inf)
         work.load_state(self._rest)
         with np.errstate(over="ignore", invalid="ignore"):
             total = self._kernels.train_epoch(
                 work, problem.x, problem.y, self._order, problem.loss, self._rule, True, None, problem.weights
             )
-        gradient = np.empty_like(parameters)
+        gradient = np.empty_like(self._rest)
         work.store_state(gradient)
         return problem.mean_loss(total, work.penalties, len(self._order)), gradient
 
