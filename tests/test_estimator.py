@@ -556,9 +556,11 @@ def test_epochs_of_partial_fit():
         model.partial_fit(x, y, epochs=0)
 
 
-def test_max_seconds_ends_after_an_epoch():
-    model = classifier(max_seconds=1e-9).fit(*wine())
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_max_seconds_ends_after_an_epoch(solver):
+    model = classifier(solver=solver, max_seconds=1e-9).fit(*wine())
     assert model.n_iter_ == 1
+    assert classifier(solver=solver, max_seconds=1e9, max_iter=3).fit(*wine()).n_iter_ == 3
 
 
 def test_saturation_keeps_weights_inside():
@@ -581,14 +583,15 @@ def test_threads_do_not_change_the_result():
     np.testing.assert_array_equal(one.coefs_[0], two.coefs_[0])
 
 
-def test_callbacks_see_each_epoch_and_may_end_training():
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_callbacks_see_each_epoch_and_may_end_training(solver):
     seen = []
 
     def look(model):
         seen.append((model.n_iter_, model.coefs_[0].copy()))
         return model.n_iter_ == 4
 
-    model = classifier(callbacks=[look]).fit(*wine())
+    model = classifier(solver=solver, callbacks=[look]).fit(*wine())
     assert [number for number, _ in seen] == [1, 2, 3, 4]
     np.testing.assert_array_equal(seen[-1][1], model.coefs_[0])
     assert not np.array_equal(seen[0][1], seen[1][1])

@@ -213,6 +213,13 @@ def test_callbacks_that_plan(make):
     assert not np.array_equal(plain._parameters, model._parameters)
 
 
+def test_gradient_flow():
+    """As docs/scikit-learn.md says."""
+    flow = fnn.GradientFlow(X, LABELS, loss="cross_entropy", batch_size=20)
+    fnn.MLPClassifier((4, 4), max_iter=3, callbacks=lambda model: flow(fnn.from_sklearn(model))).fit(X, LABELS)
+    assert flow.gradient_norms.shape == (3, 3)
+
+
 class Plans:
     """A callback of the library's kind that keeps what it sees."""
 

@@ -91,7 +91,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Threads to use at most; unless given what `fnn.get_threads` says, and one within a thread of joblib's.  No
         result depends on it.
     max_seconds : float, optional
-        End training after the epoch in which this time has passed.  Not for lbfgs.
+        End training after the epoch, or iteration of lbfgs, in which this time has passed.
     out_activation : str or Activation, optional
         Of the output layer, among those that the loss goes with (`fnn.losses`); what scikit-learn takes unless given.
     rate_scale : {"linear", "geometric"} or sequence of float, optional
@@ -105,9 +105,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         updated: deltas go back through weights that have stepped already; for batch_size=1, alpha=0 and sgd without
         momentum.  Not for lbfgs.
     callbacks : callable or list of callables, optional
-        Each is called with the estimator after every epoch; a true return value ends training.  One with a method
-        before_epoch, like `fnn.AutoRate`, plans the epoch, and is called with a network and its history, as
-        `fnn.Network.fit` does.  Not for lbfgs.
+        Each is called with the estimator after every epoch, or iteration of lbfgs; a true return value ends training.
+        One with a method before_epoch, like `fnn.AutoRate`, plans the epoch, and is called with a network and its
+        history, as `fnn.Network.fit` does; not for lbfgs.
     progress : bool, default False
         Show one line of progress on stderr.  Not for lbfgs.
 
@@ -486,7 +486,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Threads to use at most; unless given what `fnn.get_threads` says, and one within a thread of joblib's.  No
         result depends on it.
     max_seconds : float, optional
-        End training after the epoch in which this time has passed.  Not for lbfgs.
+        End training after the epoch, or iteration of lbfgs, in which this time has passed.
     out_activation : str or Activation, optional
         Of the output layer, among those that the loss goes with (`fnn.losses`); what scikit-learn takes unless given.
     rate_scale : {"linear", "geometric"} or sequence of float, optional
@@ -500,9 +500,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         updated: deltas go back through weights that have stepped already; for batch_size=1, alpha=0 and sgd without
         momentum.  Not for lbfgs.
     callbacks : callable or list of callables, optional
-        Each is called with the estimator after every epoch; a true return value ends training.  One with a method
-        before_epoch, like `fnn.AutoRate`, plans the epoch, and is called with a network and its history, as
-        `fnn.Network.fit` does.  Not for lbfgs.
+        Each is called with the estimator after every epoch, or iteration of lbfgs; a true return value ends training.
+        One with a method before_epoch, like `fnn.AutoRate`, plans the epoch, and is called with a network and its
+        history, as `fnn.Network.fit` does; not for lbfgs.
     progress : bool, default False
         Show one line of progress on stderr.  Not for lbfgs.
 

@@ -199,7 +199,7 @@ def fit_stochastic(
     work = solver.workspace(problem, batch_size, rule.saturation)
     looks = bool(held_out is not None or callbacks or planners or task.is_watched)
     last_epoch = estimator.max_iter if epochs is None else epochs
-    deadline = math.inf if estimator.max_seconds is None else time.monotonic() + estimator.max_seconds
+    deadline = _deadline(estimator)
     estimator.n_iter_ = 0
     try:
         with Progress(last_epoch, len(order)) if estimator.progress else nullcontext() as line:
@@ -265,6 +265,9 @@ def fit_lbfgs(estimator: Any, problem: Problem, task: FitTask) -> None:
     So does scikit-learn, whose vector of weights SciPy rounds to float32 before it asks for their loss.
     """
     penalised_loss, halted = PenalisedLoss(problem, estimator.alpha), False
+    callbacks, _ = _sorted_callbacks(estimator.callbacks)
+    looks = bool(callbacks or estimator.max_seconds is not None or task.is_watched)
+    deadline = _deadline(estimator)
     estimator.n_iter_ = 0
 
     def loss_and_gradient(parameters: np.ndarray) -> tuple[float, np.ndarray]:
@@ -276,7 +279,8 @@ def fit_lbfgs(estimator: Any, problem: Problem, task: FitTask) -> None:
         problem.parameters[:] = intermediate_result.x
         estimator.loss_ = float(intermediate_result.fun)
         estimator.n_iter_ += 1
-        halted = task.end()
+        wishes = [task.end(), *(callback(estimator) for callback in callbacks)]
+        halted = any(wishes) or time.monotonic() >= deadline
         if halted:
             raise StopIteration
 
@@ -288,7 +292,7 @@ def fit_lbfgs(estimator: Any, problem: Problem, task: FitTask) -> None:
             problem.parameters,
             method="L-BFGS-B",
             jac=True,
-            callback=iteration_ends if task.is_watched else None,
+            callback=iteration_ends if looks else None,
             options={
                 "maxfun": estimator.max_fun,
                 "maxiter": estimator.max_iter,
@@ -347,6 +351,11 @@ def _batch_size(estimator: Any, n_rows: int) -> int:
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
         )
     return min(int(estimator.batch_size), n_rows)
+
+
+def _deadline(estimator: Any) -> float:
+    """Return when training is to end, as `time.monotonic` counts."""
+    return math.inf if estimator.max_seconds is None else time.monotonic() + float(estimator.max_seconds)
 
 
 def _sorted_callbacks(callbacks: Any) -> tuple[list[Any], list[Any]]:
