@@ -927,6 +927,16 @@ def test_estimators_that_were_timed_stay_if_the_run_is_ended(tmp_path, monkeypat
     assert [row.workload for row in estimators.read(tmp_path / "estimators.csv")] == ["wine-sgd"]
 
 
+def test_estimators_are_compared_in_few_updates_where_rounding_grows():
+    single, double = (estimators.WORKLOADS[f"fashion-512-512-adam{ending}"] for ending in ("-float32", ""))
+    assert estimators.checked_first(single) == replace(single, max_iter=1, rows=2_000)
+    assert estimators.checked_first(double) == replace(double, max_iter=1)
+    small = estimators.WORKLOADS["wine-adam"]
+    assert estimators.checked_first(small) == replace(small, max_iter=20)
+    few = replace(small, max_iter=2, rows=40)
+    assert estimators.fitted(estimators.ours, few, 0).rows == 40
+
+
 def test_estimators_that_lose_are_named():
     row = estimators.Row("wine-adam", "adam", "float64", "cpu", ratio=0.5, seeds=3)
     assert "0.50 SLOWER" in estimators.table([row])
