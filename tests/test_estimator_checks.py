@@ -11,7 +11,13 @@ LEFT_OUT = ("SCIPY_ARRAY_API is not set", "does not have a decision_function met
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # they train too little
 
 
-@parametrize_with_checks([fnn.MLPClassifier(max_iter=100), fnn.MLPRegressor(max_iter=100)])
+BEYOND_SCIKIT_LEARN = [
+    fnn.MLPClassifier(max_iter=100, loss="squared_error", activation=["tanh"], solver=fnn.Adam(0.01)),
+    fnn.MLPRegressor(max_iter=100, solver=fnn.FISTA(0.001), rate_scale="linear", weight_floor=1e-4),
+]
+
+
+@parametrize_with_checks([fnn.MLPClassifier(max_iter=100), fnn.MLPRegressor(max_iter=100), *BEYOND_SCIKIT_LEARN])
 def test_check(estimator, check):
     try:
         check(estimator)

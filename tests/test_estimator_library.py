@@ -127,6 +127,7 @@ def test_two_classes_and_several_labels(output):
     two = fnn.MLPClassifier((8,), "tanh", **options, learning_rate_init=0.01).fit(X, LABELS == 1)
     assert two.score(X, LABELS == 1) > 0.95
     np.testing.assert_array_equal(two.predict(X), two.predict_proba(X)[:, 1] > 0.5)
+    np.testing.assert_array_equal(two.predict(X), fnn.from_sklearn(two).predict_class(X))
     x, y = make_multilabel_classification(n_samples=100, n_classes=3, random_state=0)
     several = fnn.MLPClassifier((8,), "tanh", **options, learning_rate_init=0.01).fit(scale(x), y)
     assert several.score(scale(x), y) > 0.6

@@ -20,7 +20,8 @@ def from_sklearn(estimator: Any) -> Network:
 
     Its outputs are `predict_proba` of several classes or labels; of two classes the probability of the second; the
     prediction of a regressor.  They stand in the order of the estimator's `classes_`, so of one label a row
-    ``estimator.classes_[network.predict_class(x)]`` is what the estimator predicts.
+    ``estimator.classes_[network.predict_class(x)]`` is what the estimator predicts.  Of a classifier of fnn whose
+    loss is not log_loss they are what `predict_proba` makes probabilities of.
 
     Parameters
     ----------
