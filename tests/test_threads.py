@@ -128,6 +128,24 @@ def test_threads_in_use(backend):
     assert large == (1 if backend == "numpy" else 3)
 
 
+def test_short_epochs_go_the_way_that_was_faster_lately(backend):
+    """And the other way one time in sixteen; whoever sets the number of threads gets it."""
+    case = make_case((64, 100, 10), 1000)
+    work = _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), 200, 0, 2)
+    work.load(case.parameters, np.inf)
+
+    def used(pace):
+        work.pace = pace
+        args = work, case.x, case.y, np.arange(1000), case.loss, PLAIN._replace(rate=1e-6), True, None
+        return [(_dispatch.kernels.train_epoch(*args), work.used)[1] for _ in range(16)]
+
+    if work.threads == 2:  # as NumPy's never has
+        assert sorted(used((1e-12, 1e-9))) == [1] * 15 + [2]
+        assert sorted(used((1e-9, 1e-12))) == [1] + [2] * 15
+        work.threads = 2
+        assert used((1e-12, 1e-9)) == [2] * 16
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 16, 300])
 def test_ctrl_c(backend, batch_size, threads):

@@ -110,6 +110,7 @@ cdef enum:
     CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
     MOST_HALVED = 4096  # rows of a batch that is taken as two halves: only at its end the threads look whether to stop
     FEW_PREDICTED = 4  # rows for which packing all weights does not pay, however many they are
+    CHOICES = 16  # one in so many tries whether one thread, or the team, has become the faster
     FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
     INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
 
@@ -127,6 +128,7 @@ cdef double BYTES_A_SECOND = 1e10
 cdef double SECONDS_TO_MEET = 5e-7
 cdef double SECONDS_TO_START = 1e-5  # an epoch of a team that is still awake; to start its threads takes longer, once
 cdef double HALVING_GAIN = 0.9  # what taking halves has to make of the time of a step to be worth two gradients
+cdef double SHORT_EPOCH = 5e-3  # seconds of an epoch that may be tried with fewer threads than the estimate says
 cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-level cache
 
 
@@ -1428,6 +1430,9 @@ cdef class Workspace:
     cdef public Py_ssize_t updates  # since the states were zero
     cdef readonly double penalties  # what they make of the sum that the last epoch returned
     cdef fnn_team *helpers
+    cdef double paces[2]
+    cdef Py_ssize_t choices  # between one thread and the team
+    cdef readonly int used  # threads that did the last epoch
     cdef int asked_threads, most_threads, team
     cdef double gain  # seconds that the team should save at a step
     cdef readonly Py_ssize_t batch_size
@@ -1568,6 +1573,19 @@ cdef class Workspace:
         cdef double weights = (4 if self.single else 8) * (layer.inputs + 1) * layer.outputs
         return 2 * weights * pieces(panels, team) / panels / ONLINE_BYTES_A_SECOND + 5 * SECONDS_TO_MEET * (team > 1)
 
+    cdef bint better_alone(self, Py_ssize_t rows):
+        """Whether to leave a short epoch to one thread, because that was faster lately: another program, or a library's
+        spinning threads, may have taken the other cores.  Whichever way is slower is tried again now and then."""
+        cdef bint alone = 0 < self.paces[0] < self.paces[1]
+        if self.gain == INFINITY or self.paces[1] == 0 or min(self.paces[1], self.paces[0] or INFINITY) * rows > SHORT_EPOCH:
+            return False
+        self.choices += 1
+        return alone != (self.choices % CHOICES == 1)
+
+    cdef void note_pace(self, bint helped, double seconds):
+        """Remember how long a row took; a hiccup counts little."""
+        self.paces[helped] = min(seconds, 1.1 * self.paces[helped]) if self.paces[helped] else seconds
+
     def _best_team(self):
         """Number of threads with which a step should take the least time; any number gives the same result."""
         best, least = 1, float("inf")
@@ -1618,6 +1636,15 @@ cdef class Workspace:
         self._seconds(self.team)
         self.gain = INFINITY  # whoever sets it wants it
         self._place_inputs()
+
+    @property
+    def pace(self):
+        """Seconds that a row took lately, by one thread and by the team; 0 where not known.  May be set to compare."""
+        return self.paces[0], self.paces[1]
+
+    @pace.setter
+    def pace(self, seconds):
+        self.paces[0], self.paces[1] = seconds
 
     @property
     def halves(self):
@@ -1850,10 +1877,15 @@ cdef class Epoch:
         cdef Task task
         task.memory, task.plan, task.job, task.counts = self.work.memory, &self.work.plan, job, &self.counts[0]
         task.single, task.online, task.predicts = self.work.single, self.online, self.predicts
+        if job.threads > 1 and self.work.better_alone(job.n_rows):
+            job.threads = 1
+        cdef double begin = fnn_seconds()
         with nogil:
             # Where no more threads are to be had those that started do the work, with the same result.
             job.threads = fnn_muster(self.work.helpers, job.threads)
             fnn_work(self.work.helpers, job.threads, take_part, &task)
+        self.work.used = job.threads
+        self.work.note_pace(job.threads > 1, (fnn_seconds() - begin) / job.n_rows)
         if self.errors:
             raise self.errors[0]
         return job.total
