@@ -58,6 +58,11 @@ def odd_cases():
         x, y = data(6, 3)
         y[-1, 0] = 3e38
         yield fnn.Options(weight_saturation=50), activation, (x, y), 1e-3, blocks(6, 19, 5, 3)
+    for rate in (0.0, 1e-4):  # enough to turn the total gradient round, and back when a sample is too large
+        x, y = data(20, 2, 0, rows=165)
+        yield fnn.Options(weight_saturation=2), "relu", (x, y), rate, blocks(20, 36, 2)
+        x[150, 3] = 1e25
+        yield fnn.Options(weight_saturation=2), "relu", (x, y), rate, blocks(20, 36, 2)
     tie = np.zeros((2, 2), np.float32), np.zeros((2, 3), np.float32)  # of all outputs, not of the raw values
     start = np.array([[0, 0, 0], [0, 0, 0], [-1, 1, 1]], np.float32)
     yield fnn.Options(is_classifier=True), "corner", tie, 0.0, [start]

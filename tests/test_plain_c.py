@@ -13,6 +13,7 @@ import trajectories
 from compiling import PACKAGE, compiled
 from fnn import _dispatch
 from test_can_fail import CHECKS
+from test_passes_can_fail import odd
 
 PLAIN_C = "-O1 -DFNN_PLAIN_C -std=c11 -pedantic-errors"
 
@@ -46,3 +47,8 @@ if len(fnn.available_backends()) > 1:  # where nothing was compiled there is not
     def test_trajectories(pass_kernels, name, monkeypatch, tmp_path):
         monkeypatch.setattr(_dispatch, "pass_kernels", lambda: pass_kernels)
         trajectories.replay(name, trajectories.run_as_whole, tmp_path)
+
+    def test_what_no_trajectory_reaches(pass_kernels, monkeypatch):
+        monkeypatch.setattr(_dispatch, "pass_kernels", lambda: pass_kernels)
+        with np.errstate(all="ignore"):
+            odd()

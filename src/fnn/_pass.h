@@ -6,8 +6,9 @@
    B. Rows of weights start on a cache line and are padded to whole ones (_pass_state.py).  The padding may be read and
       written; no result depends on it.
    C. `index` lists the rows to visit.  _pass.pyx leaves those of a zero input out only where they change nothing.
-   D. While the weights stay, rows meet several samples at once, or one after the other while they are near, and so do
-      always the rows of a wide level's total gradient.  The terms of every sum stay in the order of the samples.
+   D. While the weights stay, rows meet several samples at once, or one after the other while they are near; and the
+      rows of a wide level's total gradient always do, from registers.  Of these `who` has a bit for each sample that
+      is not zero there.  The terms of every sum stay in the order of the samples.
 
    Letters: I rows of a block, the bias's being the last; O neurons, in `vecs` vectors; `stride` from row to row,
    `room` from the numbers of a sample to those of the next. */
@@ -26,6 +27,17 @@ typedef struct {
     float rate, limit, floor;
     int has_floor;
 } pass_step;
+
+/* Where the lowest bit that is set stands. */
+FNN_INLINE ptrdiff_t lowest_bit(uint32_t bits) {
+#if FNN_BYTES
+    return __builtin_ctz(bits);
+#else
+    ptrdiff_t at = 0;
+    for (; !(bits & 1); bits >>= 1) at++;
+    return at;
+#endif
+}
 
 /* Whether a comparison holds in any lane. */
 FNN_INLINE int pass_any(ints_f32 mask) {
@@ -46,12 +58,12 @@ FNN_INLINE int pass_any(ints_f32 mask) {
 /* Whether products of two such numbers stay far inside float32, for all of n; NaN does not. */
 static int pass_tame(const float *v, ptrdiff_t n) {
     const vec_f32 most = splat_f32(0x1p60f);
-    vec_f32 largest = splat_f32(0);
+    ints_f32 wild = bits_f32(splat_f32(0));
     for (ptrdiff_t j = 0; j < n; j += PASS_LANES) {
-        vec_f32 size = magnitude_f32(load_f32(v + j));
-        largest = choose_f32(size < most, larger_f32(largest, size), most);
+        const vec_f32 size = magnitude_f32(load_f32(v + j));
+        wild |= (size >= most) | (size != size);
     }
-    return !pass_any(largest >= most);
+    return !pass_any(wild);
 }
 
 /* Whether a step of 0 changes none of n weights: inside the limit, outside the floor, and no -0, which -(-0) moves. */
@@ -164,29 +176,49 @@ static void pass_sensitivity(float *s, const float *w, ptrdiff_t stride, ptrdiff
 #undef PASS_SAMPLES
 }
 
-/* total[i, :] += u[i] sigma, times d if `factored`, of one sample, for the listed rows. */
-FNN_INLINE void pass_add_body(const int vecs, const int factored, float *total, ptrdiff_t stride, const float *u,
-                              const int32_t *index, ptrdiff_t count, const float *sigma, const float *d) {
-    vec_f32 sigmas[8];
-    FNN_UNROLL for (int v = 0; v < vecs; v++) sigmas[v] = load_f32(sigma + v * PASS_LANES);
-    for (ptrdiff_t i = 0; i < count; i++) {
-        const vec_f32 input = splat_f32(u[index[i]]);
-        float *row = total + index[i] * stride;
-        FNN_UNROLL for (int v = 0; v < vecs; v++) {
-            vec_f32 g = input * sigmas[v];
-            if (factored) g *= load_f32(d + v * PASS_LANES);
-            store_f32(row + v * PASS_LANES, load_f32(row + v * PASS_LANES) + g);
+/* total += g, of one row. */
+static void pass_add(float *total, ptrdiff_t vecs, const float *g) {
+    for (ptrdiff_t v = 0; v < vecs; v++)
+        store_f32(total + v * PASS_LANES, load_f32(total + v * PASS_LANES) + load_f32(g + v * PASS_LANES));
+}
+
+/* who[i] gets `bit` where u[i] is not zero; how many those are. */
+static ptrdiff_t pass_mark(uint32_t *who, uint32_t bit, const float *u, ptrdiff_t n) {
+    int32_t count = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        who[i] |= u[i] != 0 ? bit : 0;
+        count += u[i] != 0;
+    }
+    return count;
+}
+
+/* total[i, :] += u[i] sigma, times d if `factored`, of the samples that the bits of who[i] name, the lowest first. */
+FNN_INLINE void pass_add_marked_body(const int vecs, const int factored, float *total, ptrdiff_t stride,
+                                     ptrdiff_t rows, const float *u, const uint32_t *who, const float *sigma,
+                                     const float *d, ptrdiff_t room) {
+    for (ptrdiff_t i = 0; i < rows; i++, total += stride) {
+        vec_f32 sums[8];
+        FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] = load_f32(total + v * PASS_LANES);
+        for (uint32_t left = who[i]; left; left &= left - 1) {
+            const ptrdiff_t at = lowest_bit(left) * room;
+            const vec_f32 input = splat_f32(u[at + i]);
+            FNN_UNROLL for (int v = 0; v < vecs; v++) {
+                vec_f32 g = input * load_f32(sigma + at + v * PASS_LANES);
+                if (factored) g *= load_f32(d + at + v * PASS_LANES);
+                sums[v] += g;
+            }
         }
+        FNN_UNROLL for (int v = 0; v < vecs; v++) store_f32(total + v * PASS_LANES, sums[v]);
     }
 }
 /* `d` NULL: not factored. */
-static void pass_add(float *total, ptrdiff_t stride, int vecs, const float *u, const int32_t *index, ptrdiff_t count,
-                     const float *sigma, const float *d) {
-#define PASS_WIDTH(vecs)                                                       \
-    if (d)                                                                     \
-        pass_add_body(vecs, 1, total, stride, u, index, count, sigma, d);      \
-    else                                                                       \
-        pass_add_body(vecs, 0, total, stride, u, index, count, sigma, d)
+static void pass_add_marked(float *total, ptrdiff_t stride, ptrdiff_t vecs, ptrdiff_t rows, const float *u,
+                            const uint32_t *who, const float *sigma, const float *d, ptrdiff_t room) {
+#define PASS_WIDTH(vecs)                                                            \
+    if (d)                                                                          \
+        pass_add_marked_body(vecs, 1, total, stride, rows, u, who, sigma, d, room); \
+    else                                                                            \
+        pass_add_marked_body(vecs, 0, total, stride, rows, u, who, sigma, d, room)
     while (vecs > 0) {
         const int width = vecs >= 8 ? 8 : vecs >= 4 ? 4 : vecs >= 2 ? 2 : 1;
         switch (width) {
@@ -200,6 +232,19 @@ static void pass_add(float *total, ptrdiff_t stride, int vecs, const float *u, c
         if (d) d += width * PASS_LANES;
     }
 #undef PASS_WIDTH
+}
+
+/* to[j, i] = of[i, j], of whole vectors of rows: the padding of `to` gets zeros. */
+static void pass_turn(float *to, ptrdiff_t to_stride, const float *of, ptrdiff_t stride, ptrdiff_t rows,
+                      ptrdiff_t columns) {
+    float block[PASS_LANES * PASS_LANES];
+    for (ptrdiff_t i = 0; i < rows; i += PASS_LANES)
+        for (ptrdiff_t j = 0; j < columns; j += PASS_LANES) {
+            const int here = (int)(rows - i < PASS_LANES ? rows - i : PASS_LANES);
+            transpose_block_f32(block, PASS_LANES, of + i * stride + j, stride, here);
+            for (ptrdiff_t k = 0; k < PASS_LANES && j + k < columns; k++)
+                store_f32(to + (j + k) * to_stride + i, load_f32(block + k * PASS_LANES));
+        }
 }
 
 /* total[i, :] += the same, of several samples one after the other, for some rows of a narrow level. */
@@ -277,7 +322,7 @@ FNN_INLINE vec_f32 pass_clamped(vec_f32 new, vec_f32 limit) {
 }
 
 /* The step of the rate against gradients u[i] sigma, times d if `factored`, of the listed rows, and where it `adds`
-   those into the total.  `ahead`: also z = sum of next[i] W[i, :], the next sample's raw values, while a row is at
+   those into the total.  `ahead`: also z += sum of next[i] W[i, :], the next sample's raw values, while a row is at
    hand. */
 FNN_INLINE void pass_step_body(const int vecs, const int factored, const int adds, const int has_floor, const int ahead,
                                float *w, float *total, ptrdiff_t stride, const float *u, const int32_t *index,
@@ -289,7 +334,7 @@ FNN_INLINE void pass_step_body(const int vecs, const int factored, const int add
     FNN_UNROLL for (int v = 0; v < vecs; v++) {
         if (held) sigmas[v] = load_f32(sigma + v * PASS_LANES);
         if (held && factored) ds[v] = load_f32(d + v * PASS_LANES);
-        if (ahead) sums[v] = splat_f32(0);
+        if (ahead) sums[v] = load_f32(z + v * PASS_LANES);
     }
     for (ptrdiff_t i = 0; i < count; i++) {
         const ptrdiff_t at = index[i] * stride;

@@ -14,6 +14,8 @@ D. The next sample is known: its raw values of the first level are summed while 
 E. While the weights stay as they are (a rate of 0), SEATS samples go through a level together.  A wide level's total
    gradient takes the samples in such groups also when they have moved the weights one by one: what it adds is known by
    then.  A narrow one's waits for nothing: its sums are done while others are still to come.
+F. A vector of a wide level's total holds neurons, and inputs that are zero are left out; or the total is turned round
+   for the time, its vectors hold inputs, and neurons that are off are left out, where those are more.
 
 docs/float-neural-net.md describes the arithmetic; shape letters: N samples, I neurons of the level below, O of the
 level.
@@ -43,8 +45,12 @@ cdef extern from "_pass.h" nogil:
                                   Py_ssize_t room, Py_ssize_t rows, Py_ssize_t samples)
     void pass_sensitivity(float *s, const float *w, Py_ssize_t stride, Py_ssize_t inputs, Py_ssize_t outputs,
                           const float *sigma, const float *d, Py_ssize_t room, Py_ssize_t samples)
-    void pass_add(float *total, Py_ssize_t stride, int vecs, const float *u, const int32_t *index, Py_ssize_t count,
-                  const float *sigma, const float *d)
+    void pass_add(float *total, Py_ssize_t vecs, const float *g)
+    Py_ssize_t pass_mark(uint32_t *who, uint32_t bit, const float *u, Py_ssize_t n)
+    void pass_add_marked(float *total, Py_ssize_t stride, Py_ssize_t vecs, Py_ssize_t rows, const float *u,
+                         const uint32_t *who, const float *sigma, const float *d, Py_ssize_t room)
+    void pass_turn(float *to, Py_ssize_t to_stride, const float *of, Py_ssize_t stride, Py_ssize_t rows,
+                   Py_ssize_t columns)
     void pass_add_tiles(float *total, Py_ssize_t stride, int vecs, Py_ssize_t rows, const float *u,
                         const float *sigma, const float *d, Py_ssize_t room, Py_ssize_t samples)
     Py_ssize_t pass_before(const int32_t *index, Py_ssize_t count, Py_ssize_t end)
@@ -62,7 +68,8 @@ cdef enum:  # as in _pass_state.py
 cdef enum:
     NONE = -1  # the class of outputs that share their maximum
     SEATS = 32  # samples at once
-    NEAR = 4096  # weights that stay in the first-level cache while a group of samples meets them
+    MANY = 128  # samples to come that are worth turning a total gradient
+    NEAR = 6144  # weights that stay in the first-level cache while a group of samples meets them
 
 cdef double WEIGHTS_BETWEEN_SIGNALS = 1e7  # looked at in about 10 ms
 
@@ -94,6 +101,9 @@ cdef struct Level:  # one that has weights; all of its scratch is padded with ze
     Py_ssize_t count
     Py_ssize_t done  # how many of those have been visited
     bint factored  # whether the gradient is u sigma d; else d is in sigma already, or 1
+    float *turned  # in the first seat, of a wide level: room for its total gradient turned round, (O, I + 1)
+    Py_ssize_t turned_stride
+    bint is_turned  # whether the total is there at present
 
 cdef struct Net:
     Settings *settings
@@ -127,7 +137,10 @@ cdef struct Net:
     const int32_t *all  # 0, 1, 2, ...
     float *next  # the next sample's inputs, and 1 for the bias
     float *sizes  # room for as many numbers
-    int32_t *both  # room to list them
+    int32_t *listed  # room to list one sample's inputs
+    int32_t *both  # and two samples'
+    uint32_t *with_input  # which of the samples at once have an input that is not zero, as bits; for every input
+    uint32_t *with_sigma  # and which a sensitivity; for every neuron
     bint has_next
     bint ahead  # the first level's raw values are those of the next sample already
     double weights_looked_at  # since the last look at signals
@@ -174,7 +187,9 @@ cdef class Bound:
         cdef Level *level
         cdef float *scratch
         cdef int32_t[::1] lists
+        cdef uint32_t[::1] marks
         cdef Py_ssize_t s, l, room, usage
+        cdef float *turned = NULL
         sizes = levels.sizes
         net.n_levels = len(sizes) - 1
         net.seats = net.levels = <Level *>calloc(<size_t>(seats * net.n_levels), sizeof(Level))
@@ -189,10 +204,16 @@ cdef class Bound:
         net.sizes, scratch = scratch, scratch + <Py_ssize_t>wide[0]
         net.next[sizes[0]] = 1
         room = max(wide) + LINE  # a vector is stored where the last number goes
-        lists = np.empty((seats * net.n_levels + 2) * room, np.int32)
+        lists = np.empty((seats * net.n_levels + 3) * room, np.int32)
         np.asarray(lists)[:room] = np.arange(room)
-        self.keep.append(lists)
-        net.all, net.both = &lists[0], &lists[room]
+        marks = np.empty(2 * room, np.uint32)
+        self.keep += [lists, marks]
+        net.with_input, net.with_sigma = &marks[0], &marks[room]
+        net.all, net.listed, net.both = &lists[0], &lists[room], &lists[2 * room]
+        if net.gradient is not NULL and seats > 1:
+            room_turned = sum(below * own for below, own in zip(wide, sizes[1:]))
+            turned = floats(np.empty(room_turned + LINE, np.float32), self.keep)
+            turned += (-<uintptr_t>turned) % 64 // sizeof(float)
         for s in range(seats):
             take_seat(net, s)
             usage = sizes[0]
@@ -203,9 +224,12 @@ cdef class Bound:
                 level.weights, level.corners, level.usage = levels.offsets[l], levels.corner_offsets[l], usage
                 usage += level.outputs
                 net.has_wide = net.has_wide or level.vecs > PASS_NARROW
-                level.listed = &lists[(s * net.n_levels + l + 2) * room]
+                level.listed = &lists[(s * net.n_levels + l + 3) * room]
                 level.u, scratch = scratch, scratch + <Py_ssize_t>wide[l]
                 level.u[level.inputs] = 1
+                if turned is not NULL and s == 0:
+                    level.turned, level.turned_stride = turned, wide[l]
+                    turned += level.turned_stride * level.outputs
                 level.below, scratch = scratch, scratch + <Py_ssize_t>padded[l]
                 level.z, scratch = scratch, scratch + <Py_ssize_t>padded[l + 1]
                 level.d, scratch = scratch, scratch + <Py_ssize_t>padded[l + 1]
@@ -278,6 +302,11 @@ cdef inline bint waits(const Net *net) noexcept nogil:
     return net.gradient is not NULL and (net.step.rate == 0 or net.has_wide)
 
 
+cdef inline Py_ssize_t pieces(Py_ssize_t total, Py_ssize_t size) noexcept nogil:
+    """How many pieces of at most `size` make up a total."""
+    return (total + size - 1) // size
+
+
 cdef void raw_values(Net *net, Py_ssize_t l, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """The raw values of a level for the n samples from seat `first` on."""
     cdef Level *level = &net.seats[first * net.n_levels + l]
@@ -316,7 +345,9 @@ cdef void forward(Net *net, Py_ssize_t first, Py_ssize_t n, const float *rows) n
             level = &net.seats[s * net.n_levels + l]
             if l == 0:
                 memcpy(level.u, rows + (s - first) * level.inputs, <size_t>level.inputs * sizeof(float))
-            if net.quick and (l == 0 or net.kind == RELU) and (n == 1 or level.vecs > PASS_NARROW):
+            if l == 0 and net.ahead:  # `step` lists them some at a time
+                level.index = level.listed
+            elif net.quick and (l == 0 or net.kind == RELU) and (n == 1 or level.vecs > PASS_NARROW):
                 level.index, level.count = level.listed, list_nonzero_f32(level.listed, level.u, level.inputs + 1)
             else:
                 level.index, level.count = net.all, level.inputs + 1
@@ -425,38 +456,49 @@ cdef void derivatives(Net *net, Level *level) noexcept nogil:
             usage[j] += z[j] >= 0
 
 
-cdef bint looks_ahead(Net *net, const Level *level, Py_ssize_t *count) noexcept nogil:
-    """Whether to sum the next sample's raw values of the first level while its weights move; lists the rows for both.
-
-    It pays where the two samples have about the same inputs that are not 0.
-    """
-    if not net.has_next or not net.quick or net.kind == CORNER or net.step.has_floor:
-        return False
-    count[0] = pass_list_either(net.both, level.u, net.next, net.sizes, level.inputs + 1)
-    return count[0] <= level.count + level.count // 4
-
-
 cdef void step(Net *net, Py_ssize_t l, Py_ssize_t s) noexcept nogil:
-    """The step of the rate against the gradient of the sample in seat s, and a narrow level's into the total."""
-    cdef Level *level = &net.seats[s * net.n_levels + l]
+    """The step of the rate against the gradient of the sample in seat s, and a narrow level's into the total.
+
+    In the first level it also sums the next sample's raw values, while some rows are near: as they are stepped, where
+    both samples have about the same inputs that are not 0, or else after that.
+    """
+    cdef const Level *level = &net.seats[s * net.n_levels + l]
     cdef float *weights = net.weights + level.weights
     cdef float *total = NULL
+    cdef float *z = NULL
+    cdef const float *d = level.d if level.factored else NULL
+    cdef const float *u
+    cdef const float *next
+    cdef bint all_rows = level.index == net.all, together
+    cdef Py_ssize_t rows = level.inputs + (net.kind != CORNER)  # whose bias has a rule of its own
+    cdef Py_ssize_t near = max(1, NEAR // level.stride), start = 0, n, count, both
     if net.gradient is not NULL and level.vecs <= PASS_NARROW:
         total = net.gradient + level.weights
-    cdef Py_ssize_t count
-    cdef const float *d = level.d if level.factored else NULL
     if l == 0:
-        net.ahead = looks_ahead(net, level, &count)
-        if net.ahead:
-            s = (s + 1) % SEATS if waits(net) else s  # who comes next
-            pass_steps(weights, total, level.stride, level.vecs, level.u, net.both, count, level.sigma, d, &net.step,
-                       net.next, net.seats[s * net.n_levels].z)
-            return
-    count = level.count
-    if net.kind == CORNER:  # the bias has a rule of its own
-        count -= 1
-    pass_steps(weights, total, level.stride, level.vecs, level.u, level.index, count, level.sigma, d, &net.step, NULL,
-               NULL)
+        net.ahead = net.has_next and net.quick and net.kind != CORNER
+    if l == 0 and net.ahead:
+        s = (s + 1) % SEATS if waits(net) else s  # who comes next
+        z = net.seats[s * net.n_levels].z
+        memset(z, 0, <size_t>level.outputs * sizeof(float))
+    while start < rows:
+        n, u, next = min(near, rows - start), level.u + start, net.next + start
+        count = n if all_rows else list_nonzero_f32(net.listed, u, n)
+        together = z is not NULL and not net.step.has_floor
+        if together:
+            both = pass_list_either(net.both, u, next, net.sizes, n)
+            together = both <= count + count // 4
+        if together:
+            pass_steps(weights, total, level.stride, level.vecs, u, net.both, both, level.sigma, d, &net.step, next, z)
+        else:
+            pass_steps(weights, total, level.stride, level.vecs, u, net.all if all_rows else net.listed, count,
+                       level.sigma, d, &net.step, NULL, NULL)
+            if z is not NULL:
+                count = list_nonzero_f32(net.listed, next, n)
+                pass_forward(z, level.vecs, weights, level.stride, next, net.listed, count)
+        start += n
+        weights += n * level.stride
+        if total is not NULL:
+            total += n * level.stride
 
 
 cdef void bend_bias(Net *net, Level *level) noexcept nogil:
@@ -466,7 +508,7 @@ cdef void bend_bias(Net *net, Level *level) noexcept nogil:
     for j in range(level.outputs):
         level.z[j] *= fabsf(level.sigma[j])
     if net.gradient is not NULL:
-        pass_add(net.gradient + level.weights, level.stride, level.vecs, level.u, bias, 1, level.z, NULL)
+        pass_add(net.gradient + level.weights + level.inputs * level.stride, level.vecs, level.z)
     if net.step.rate != 0:
         pass_steps(net.weights + level.weights, NULL, level.stride, level.vecs, level.u, bias, 1, level.z, NULL,
                    &net.step, NULL, NULL)
@@ -512,40 +554,85 @@ cdef void backward(Net *net, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
                     net.input_sums[level.inputs + j] += level.below[j]
 
 
-cdef void add_gradients(Net *net) noexcept nogil:
-    """Add the gradients of the waiting samples to the total, one after the other, but for what `step` has added."""
+cdef Py_ssize_t mark(Net *net, Py_ssize_t l, Py_ssize_t rows) noexcept nogil:
+    """Mark which waiting samples have an input, and which a sensitivity, that is not zero; how many vectors of the
+    total the inputs' samples meet more than the neurons' would meet of the turned one."""
+    cdef const Level *level
+    cdef Py_ssize_t s, i, by_input = 0, by_neuron = 0
+    cdef uint32_t bit
+    memset(net.with_input, 0, <size_t>rows * sizeof(uint32_t))
+    memset(net.with_sigma, 0, <size_t>net.levels[l].outputs * sizeof(uint32_t))
+    for s in range(net.waiting):
+        level, bit = &net.seats[s * net.n_levels + l], <uint32_t>1 << s
+        by_neuron += pass_mark(net.with_sigma, bit, level.sigma, level.outputs)
+        if level.index != net.all:
+            by_input += pass_mark(net.with_input, bit, level.u, rows)
+            continue
+        by_input += rows
+        for i in range(rows):
+            net.with_input[i] |= bit
+    return by_input * level.vecs - by_neuron * pieces(rows, PASS_LANES)
+
+
+cdef void turn(Net *net, Level *level) noexcept nogil:
+    """Turn a level's total gradient, or turn it back."""
+    cdef float *total = net.gradient + level.weights
+    cdef Py_ssize_t rows = level.inputs + 1
+    if level.is_turned:
+        pass_turn(total, level.stride, level.turned, level.turned_stride, level.outputs, rows)
+    else:
+        pass_turn(level.turned, level.turned_stride, total, level.stride, rows, level.outputs)
+    level.is_turned = not level.is_turned
+
+
+cdef bint factor_all(Net *net, Py_ssize_t l) noexcept nogil:
+    """Whether a waiting sample's gradient has the factor d; then all get one."""
+    cdef Level *level
+    cdef Py_ssize_t s, j
+    cdef bint factored = False
+    for s in range(net.waiting):
+        factored = factored or net.seats[s * net.n_levels + l].factored
+    for s in range(net.waiting):
+        level = &net.seats[s * net.n_levels + l]
+        if factored and not level.factored:  # times 1 changes nothing
+            for j in range(level.outputs):
+                level.d[j] = 1
+    return factored
+
+
+cdef void add_gradients(Net *net, Py_ssize_t samples) noexcept nogil:
+    """Add the gradients of the waiting samples to the total, one after the other, but for what `step` has added.
+
+    `samples` are still to come.  Where a wide level has more neurons that are off than inputs that are 0, the total of
+    many samples is kept turned round, a row for each neuron, for as long as they go on.
+    """
     cdef Level *level
     cdef const float *d
     cdef float *total
-    cdef Py_ssize_t l, s, first, after, start, end, count, rows
+    cdef Py_ssize_t l, rows, more
     for l in range(net.n_levels):
         level = &net.seats[l]
         if net.step.rate != 0 and level.vecs <= PASS_NARROW:
             continue
         total = net.gradient + level.weights
         rows = level.inputs + (net.kind != CORNER)
-        after = 0
-        while after < net.waiting:
-            first = after
-            level = &net.seats[first * net.n_levels + l]
-            d = level.d if level.factored else NULL
-            while after < net.waiting and net.seats[after * net.n_levels + l].factored == level.factored:
-                net.seats[after * net.n_levels + l].done = 0
-                after += 1
-            if level.vecs <= PASS_NARROW:
-                pass_add_tiles(
-                    total, level.stride, level.vecs, rows, level.u, level.sigma, d, net.room, after - first)
-                continue
-            start = 0
-            while start < rows:  # some rows after the other, for all samples
-                end = min(start + max(1, NEAR // level.stride), rows)
-                for s in range(first, after):
-                    level = &net.seats[s * net.n_levels + l]
-                    count = pass_before(level.index + level.done, level.count - level.done, end)
-                    pass_add(total, level.stride, level.vecs, level.u, level.index + level.done, count, level.sigma,
-                             level.d if level.factored else NULL)
-                    level.done += count
-                start = end
+        d = level.d if factor_all(net, l) else NULL
+        if level.vecs <= PASS_NARROW:
+            pass_add_tiles(total, level.stride, level.vecs, rows, level.u, level.sigma, d, net.room, net.waiting)
+            continue
+        more = mark(net, l, rows)
+        if d is NULL and net.quick:
+            if not level.is_turned and more > 0 and samples >= MANY:
+                turn(net, level)
+        elif level.is_turned:
+            turn(net, level)
+        if level.is_turned:
+            pass_add_marked(level.turned, level.turned_stride, pieces(rows, PASS_LANES), level.outputs, level.sigma,
+                            net.with_sigma, level.u, NULL, net.room)
+        else:
+            pass_add_marked(total, level.stride, level.vecs, rows, level.u, net.with_input, level.sigma, d, net.room)
+        if level.is_turned and samples == 0:
+            turn(net, level)
     net.waiting = 0
 
 
@@ -586,6 +673,8 @@ cdef bint train_samples(Net *net, const float[:, ::1] inputs, const float[:, ::1
     net.step.rate = rate
     net.waiting = 0
     net.ahead = False
+    for s in range(net.n_levels):
+        net.seats[s].is_turned = False
     net.quick = pass_tame(net.weights, net.n_weights)
     if rate != 0:
         net.quick = net.quick and pass_settled(net.weights, net.n_weights, &net.step)
@@ -611,7 +700,7 @@ cdef bint train_samples(Net *net, const float[:, ::1] inputs, const float[:, ::1
             if net.waiting < SEATS and n < samples:
                 continue
             here = net.waiting
-            add_gradients(net)
+            add_gradients(net, samples - n)
         interrupted(net, here)
     return False
 
