@@ -686,11 +686,17 @@ def test_what_is_counted_trains(name, monkeypatch):
 
 def test_passes_are_timed(capsys):
     assert passes.main(["--quick"]) == 0
-    head, line, *rows = capsys.readouterr().out.splitlines()
-    assert head == f"| {fnn.backend()} | 64-32-10 | 64-32-10, half zeros | 784-128-10 | 784-128-10, half zeros |"
-    assert line == "|---|---|---|---|---|"
-    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [*passes.WAYS, passes.FIT]
-    assert all(float(value) > 0 for row in rows for value in row.removesuffix(" |").split(" | ")[1:])
+    tables = capsys.readouterr().out.split("\n\n")
+    heads = [fnn.backend(), f"of the time of {passes.FIT}", "times as fast as the C++ class"]
+    figures = []
+    for table, head, names in zip(tables, heads, ([*passes.WAYS, passes.FIT], passes.WAYS, passes.WAYS), strict=True):
+        first, line, *rows = table.splitlines()
+        assert first == f"| {head} | 64-32-10 | 64-32-10, half zeros | 784-128-10 | 784-128-10, half zeros |"
+        assert line == "|---|---|---|---|---|"
+        assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [*names]
+        figures.append(np.array([[float(value) for value in row.removesuffix(" |").split(" | ")[1:]] for row in rows]))
+    assert all((values > 0).all() for values in figures)
+    np.testing.assert_allclose(figures[0][:-1] * figures[2], [[3.5, 3.5, 132, 132]] * len(passes.WAYS), rtol=0.02)
 
 
 def test_two_commits_are_compared(monkeypatch, capsys):
