@@ -285,6 +285,19 @@ def test_a_plan_s_numbers(backend, data):
         assert [np.array_equal(*pair) for pair in zip(parts, layers, strict=False)] == [True] * 3
 
 
+@pytest.mark.parametrize("ways", ["all wrong", "all right"])
+def test_emphasis_of_rows_at_the_ends_of_the_dtype(backend, ways):
+    x = np.ones((20, 3), np.float32)
+    net = fnn.Network([3, 2], output="softmax")
+    labels = np.full(20, net.predict_class(x[:1])[0] ^ (ways == "all wrong"))
+    counts = np.geomspace(1e-38, 1e38, 20, dtype=np.float32)
+    callback = fnn.Emphasis(min_pass_effective_adj=0, effective_decrease_rate=50.0)
+    options = {"loss": "cross_entropy", "optimizer": fnn.SGD(1e-9), "callbacks": callback}
+    net.fit(x, labels, epochs=6, sample_weight=counts, **options)
+    grown = np.minimum(counts.astype(np.float64) * (6 if ways == "all wrong" else 1), np.finfo(np.float32).max)
+    np.testing.assert_allclose(callback.effective_count, grown, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -58,11 +58,14 @@ class Emphasis(BeforeEpoch):
         if plan.number == 1 or self.effective_count is None:
             self.effective_count = count.copy()
         effective, right = self.effective_count, _right(plan)
-        shrunk = np.maximum(effective - count * dtype.type(self.effective_decrease_rate), count)
-        effective[right] = shrunk[right]
+        with np.errstate(over="ignore"):  # a count that is too large for the dtype is the largest number that it has
+            shrunk = np.maximum(effective - count * dtype.type(self.effective_decrease_rate), count)
+            grown = np.minimum(effective + count, np.finfo(dtype).max)
+            cap = count * dtype.type(self.max_multiplier)
         if plan.number - 1 > self.min_pass_effective_adj:
-            grows = ~right & (effective < count * dtype.type(self.max_multiplier))
-            effective[grows] += count[grows]
+            grows = ~right & (effective < cap)
+            effective[grows] = grown[grows]
+        effective[right] = shrunk[right]
         total = effective.sum(dtype=np.float64)
         plan.sample_weight = effective * dtype.type(count.sum(dtype=np.float64) / total)
 
