@@ -434,8 +434,8 @@ def test_a_wrong_dtype_is_refused(dtype):
     [
         ([1.0] * 36, "sample_weight: expected shape (37,), one number a row, got (36,)"),
         (np.ones((37, 1)), "sample_weight: expected shape (37,), one number a row, got (37, 1)"),
-        ([1.0] * 36 + [-1], "sample_weight: expected numbers >= 0, got -1.0 in row 36, column 0"),
-        ([1.0] * 36 + [np.nan], "sample_weight: expected finite numbers, got nan in row 36, column 0"),
+        ([1.0] * 36 + [-1], "sample_weight: expected numbers >= 0, got -1.0 in row 36"),
+        ([1.0] * 36 + [np.nan], "sample_weight: expected finite numbers, got nan in row 36"),
         ([0] * 37, "sample_weight: expected a number > 0 among them, got 37 zeros"),
         (["a"] * 37, "sample_weight: expected real numbers, got list of dtype <U1"),
     ],

@@ -116,7 +116,7 @@ def is_ready(array: np.ndarray, dtype: np.dtype) -> bool:
 
 
 def as_finite(array: np.ndarray, dtype: np.dtype, argument: str, first_row: int = 0) -> np.ndarray:
-    """Return a 2-D array C-contiguous, aligned and of `dtype`: itself where it is so already, else one copy.
+    """Return an array (N,) or (N, C) C-contiguous, aligned and of `dtype`: itself if it is so already, else one copy.
 
     `first_row` is added to the row number in the error that names the first value which is not finite.
     """
@@ -124,17 +124,22 @@ def as_finite(array: np.ndarray, dtype: np.dtype, argument: str, first_row: int 
         result = np.require(array, dtype, ["C", "A"])
     if array.dtype.kind != "f":
         return result
-    for rows in row_chunks(*result.shape):
-        if not _dispatch.kernels.is_finite(result[rows]):
-            bad = ~np.isfinite(result[rows])
-            row, column = np.unravel_index(int(bad.argmax()), bad.shape)
-            value = array[rows.start + row, column]
+    for rows in row_chunks(len(result), result[0].size):
+        part = result[rows]
+        if not _dispatch.kernels.is_finite(part.reshape(len(part), -1)):
+            bad = ~np.isfinite(part)
+            row, *column = np.unravel_index(int(bad.argmax()), bad.shape)
+            value = array[(rows.start + row, *column)]
             beyond = f", which is beyond {dtype}," if np.isfinite(value) else ""
             raise ValueError(
-                f"{argument}: expected finite numbers, got {value}{beyond} in row {first_row + rows.start + row}, "
-                f"column {column}"
+                f"{argument}: expected finite numbers, got {value}{beyond} "
+                f"{_place(first_row + rows.start + row, *column)}"
             )
     return result
+
+
+def _place(*indices: np.integer[Any] | int) -> str:
+    return ", ".join(f"{name} {index}" for name, index in zip(("in row", "column"), indices, strict=False))
 
 
 def targets(
@@ -174,11 +179,11 @@ def row_weights(data: Any, n_rows: int, dtype: np.dtype, argument: str) -> np.nd
     array = real_array(data, argument)
     if array.shape != (n_rows,):
         raise ValueError(f"{argument}: expected shape ({n_rows},), one number a row, got {array.shape}")
-    weights = as_finite(array[:, None], dtype, argument)
+    weights = as_finite(array, dtype, argument)
     _check_range(weights, 0.0, math.inf, "numbers >= 0", argument)
     if not weights.any():
         raise ValueError(f"{argument}: expected a number > 0 among them, got {n_rows} zeros")
-    return weights.reshape(n_rows)
+    return weights
 
 
 def _labels(y: np.ndarray, n_outputs: int, argument: str) -> np.ndarray:
@@ -195,5 +200,5 @@ def _labels(y: np.ndarray, n_outputs: int, argument: str) -> np.ndarray:
 
 def _check_range(y: np.ndarray, low: float, high: float, expected: str, argument: str) -> None:
     if y.min() < low or y.max() > high:
-        row, column = np.unravel_index(int(((y < low) | (y > high)).argmax()), y.shape)
-        raise ValueError(f"{argument}: expected {expected}, got {y[row, column]} in row {row}, column {column}")
+        place = np.unravel_index(int(((y < low) | (y > high)).argmax()), y.shape)
+        raise ValueError(f"{argument}: expected {expected}, got {y[place]} {_place(*place)}")
