@@ -325,7 +325,26 @@ def test_depth_scaled_rate_is_divided_by_the_layers(backend):
     assert np.array_equal(nets[0].parameters, nets[1].parameters)
 
 
-@pytest.mark.parametrize("rate", ["fast", -1, 0, np.inf, None])
+def test_a_base_rate_may_be_left_out(backend):
+    x, labels = fnn.load_digits()
+    nets = [fnn.Network([64, 8, 8, 10], "tanh", "softmax") for _ in range(2)]
+    for net, optimizer in zip(nets, (fnn.SGD("depth_scaled"), fnn.SGD("depth_scaled", base_rate=0.1)), strict=True):
+        net.fit(x[:200], labels[:200], epochs=2, loss="cross_entropy", optimizer=optimizer)
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+
+
+def test_a_base_rate_that_nothing_divides_is_an_error():
+    with pytest.raises(ValueError, match=r"^base_rate: needs learning_rate='depth_scaled', got learning_rate=0.1$"):
+        fnn.SGD(0.1, base_rate=0.1)
+
+
+def test_depth_scaled_is_no_optimizer_of_its_own():
+    net = fnn.Network([2, 1])
+    with pytest.raises(ValueError, match=r"^optimizer: .*got 'depth_scaled'; .*fnn\.SGD\('depth_scaled'\)$"):
+        net.fit(np.ones((3, 2)), np.ones((3, 1)), optimizer="depth_scaled")
+
+
+@pytest.mark.parametrize("rate", ["fast", -1, 0, np.inf])
 def test_a_base_rate_out_of_range_is_an_error(rate):
     with pytest.raises(ValueError, match=r"^base_rate: expected a finite number > 0, got"):
         fnn.SGD("depth_scaled", base_rate=rate)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fnn._formulas import is_finite_real
 
 DEPTH_SCALED = "depth_scaled"
+BASE_RATE = 0.1  # that it divides
 
 
 class Rule(NamedTuple):
@@ -75,8 +76,8 @@ class SGD:
         In [0, 1).
     nesterov : bool, default False
         Use Nesterov's form; needs momentum > 0.
-    base_rate : float, default 0.1
-        What depth_scaled divides, > 0 and finite; without it no part of anything.
+    base_rate : float, optional
+        What depth_scaled divides, > 0 and finite; 0.1 without it. For depth_scaled alone.
 
     Raises
     ------
@@ -87,7 +88,7 @@ class SGD:
     learning_rate: float | str = 0.01
     momentum: float = 0.0
     nesterov: bool = False
-    base_rate: float = 0.1
+    base_rate: float | None = None
 
     def __post_init__(self) -> None:
         rate, momentum = self.learning_rate, self.momentum
@@ -96,8 +97,11 @@ class SGD:
                 raise ValueError(f"learning_rate: expected {DEPTH_SCALED!r} or a finite number > 0, got {rate!r}")
         elif not is_finite_real(rate) or rate <= 0:
             raise ValueError(f"learning_rate: expected a finite number > 0, got {rate!r}")
-        if not is_finite_real(self.base_rate) or self.base_rate <= 0:
-            raise ValueError(f"base_rate: expected a finite number > 0, got {self.base_rate!r}")
+        if self.base_rate is not None:
+            if not is_finite_real(self.base_rate) or self.base_rate <= 0:
+                raise ValueError(f"base_rate: expected a finite number > 0, got {self.base_rate!r}")
+            if rate != DEPTH_SCALED:
+                raise ValueError(f"base_rate: needs learning_rate={DEPTH_SCALED!r}, got learning_rate={rate!r}")
         if not is_finite_real(momentum) or not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
         if not isinstance(self.nesterov, bool):
@@ -108,7 +112,8 @@ class SGD:
     def at_depth(self, n_layers: int) -> SGD:
         """Return the optimiser with the rate for a network of so many dense layers."""
         if self.learning_rate == DEPTH_SCALED:
-            return replace(self, learning_rate=self.base_rate / n_layers)
+            base_rate = BASE_RATE if self.base_rate is None else self.base_rate
+            return replace(self, learning_rate=base_rate / n_layers, base_rate=None)
         return self
 
     def rule(self, saturation: float) -> Rule:
@@ -234,7 +239,8 @@ def find_optimizer(optimizer: str | Optimizer) -> Optimizer:
         return optimizer
     if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
         return OPTIMIZERS[optimizer]()
+    hint = f"; that learning rate is fnn.SGD({DEPTH_SCALED!r})" if optimizer == DEPTH_SCALED else ""
     raise ValueError(
         f"optimizer: expected fnn.SGD(...), fnn.Adam(...), fnn.FISTA(...) or one of {', '.join(OPTIMIZERS)}, "
-        f"got {optimizer!r}"
+        f"got {optimizer!r}{hint}"
     )
