@@ -624,6 +624,24 @@ def check_train_through_updated(
     agree(got, *flat, what)
 
 
+def run_updated(kernels: ModuleType, case: Case, rule: Rule, order: np.ndarray) -> np.ndarray:
+    """Return the parameters after the rows of `order`, deltas going through updated weights."""
+    work = kernels.Workspace(case.layout, case.parameters.dtype, 1, 0, 1)
+    work.load(case.parameters, rule.saturation)
+    kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, True, None, None, True)
+    after = np.empty_like(case.parameters)
+    work.store(after)
+    return after
+
+
+def check_each_step_through_updated(kernels: ModuleType, case: Case, order: np.ndarray, rule: Rule) -> None:
+    """Eq. 21 to 23 for each row of `order` from where the kernels' own steps have come to, so that no error grows."""
+    for row in order:
+        one = np.array([row])
+        check_train_through_updated(kernels, case, one, rule)
+        case = replace(case, parameters=run_updated(kernels, case, rule, one))
+
+
 def check_updated_may_end(kernels: ModuleType, case: Case, rule: Rule) -> None:
     """A workspace whose deltas went through updated weights, then through old ones, does as a fresh one from there."""
     results, parameters = [], case.parameters
