@@ -31,7 +31,7 @@ class Run:
     score : float
         Accuracy or r2 on rows not trained on.  Of a flow the cosine between batches.
     microseconds : float
-        Time a sample.
+        Time a sample, of the runs that were timed: `depth_study.py --times`.
     """
 
     study: str
@@ -78,6 +78,15 @@ class Table:
                     [*names, repr(rate), *found]
                 )  # a rate identifies its run
         self.runs += new
+
+    def replace(self, runs: Iterable[Run]) -> None:
+        """Write other runs in place of these."""
+        whole = self._path.with_suffix(".new")
+        whole.unlink(missing_ok=True)
+        fresh = Table(whole)
+        fresh.add(runs)
+        whole.replace(self._path)
+        self.runs = fresh.runs
 
 
 def ordered(values: Iterable[Any]) -> list[Any]:
@@ -164,15 +173,15 @@ def through_updated(runs: Sequence[Run], problem: str) -> str:
         if not all(sides):
             continue
         chosen = [best(side) for side in sides]
+        times = [np.median([run.microseconds for run in some]) for some in chosen]
         same = [pick(sides[1], rate=chosen[0][0].rate), pick(sides[0], rate=chosen[1][0].rate)]
-        times = [np.nanmedian([run.microseconds for run in some]) for some in chosen]
         rows.append(
             [
                 str(depth),
                 *(f"{spread([run.first for run in some])} at {some[0].rate:.3g}" for some in chosen),
                 *(spread([run.last for run in some]) for some in chosen),
                 *(spread([run.first for run in some]) for some in same),
-                f"{times[0]:.2f}, {times[1]:.2f}",
+                "" if np.isnan(times).any() else f"{times[0]:.2f}, {times[1]:.2f}",
             ]
         )
     return markdown(

@@ -2,7 +2,8 @@
 
 Networks of 2 to 200 layers on the digits and on a function that needs depth, the tent map composed with itself, trained
 in the ways that docs/depth.md compares.  Every run is a row of results/depth.csv: a study that was interrupted goes on
-where it ended, and its tables and plots (depth_report.py) come from that file alone.
+where it ended, and its tables and plots (depth_report.py) come from that file alone.  `--times`, where nothing else
+computes, adds what a sample costs, of the runs whose times the tables compare.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +38,8 @@ TENTS = 3  # times that the tent map is applied: 2 ** (TENTS - 1) peaks
 FLOW_DEPTHS = (10, 50, 200)
 FLOW_RATE = 4.0**-3
 FLOW_BATCHES = 8
+TIMED_WAYS = ("online", "online, updated")
+TIMED_EPOCHS, TIMED_ROUNDS = 5, 9
 DRAWN_FLOW = ("digits", 50, 0)  # problem, layers, seed
 
 
@@ -129,11 +132,10 @@ def network(data: Data, way: Way, depth: int, seed: int, dtype: str = "float32")
     return net
 
 
-def train(data: Data, way: Way, net: fnn.Network, seed: int, rate: float, epochs: int) -> tuple[list[float], float]:
-    """Train; return every epoch's loss, infinite from where it diverged, and microseconds a sample."""
+def train(data: Data, way: Way, net: fnn.Network, seed: int, rate: float, epochs: int) -> list[float]:
+    """Train; return every epoch's loss, infinite from where it diverged."""
     optimizer = fnn.SGD("depth_scaled", base_rate=rate) if way.depth_scaled else fnn.SGD(rate)
     losses: list[float] = []
-    begin = time.perf_counter()
     try:
         net.fit(
             data.x,
@@ -148,8 +150,8 @@ def train(data: Data, way: Way, net: fnn.Network, seed: int, rate: float, epochs
             callbacks=lambda _, history: losses.append(history.loss[-1]),
         )
     except fnn.DivergenceError:
-        return losses + [np.inf] * (epochs - len(losses)), np.nan
-    return losses, (time.perf_counter() - begin) / (epochs * len(data.x)) * 1e6
+        return losses + [np.inf] * (epochs - len(losses))
+    return losses
 
 
 def score(data: Data, net: fnn.Network) -> float:
@@ -164,19 +166,19 @@ def try_way(problem: str, name: str, depth: int, seed: int, rate: float) -> list
     """Train once; one that diverged scores nothing."""
     data, way = PROBLEMS[problem](), WAYS[name]
     net = network(data, way, depth, seed)
-    losses, microseconds = train(data, way, net, seed, rate, data.epochs)
+    losses = train(data, way, net, seed, rate, data.epochs)
     result = score(data, net) if np.isfinite(losses[-1]) else 0.0
-    return [Run("ways", problem, name, depth, seed, rate, losses[0], losses[-1], result, microseconds)]
+    return [Run("ways", problem, name, depth, seed, rate, losses[0], losses[-1], result)]
 
 
 def largest_learning(problem: str, depth: int, seed: int) -> list[Run]:
     """Find the largest rate with which a plain network learns at all; 0 if none does."""
     data, way = PROBLEMS[problem](), WAYS["plain"]
     for rate in FINE_RATES:
-        losses, microseconds = train(data, way, network(data, way, depth, seed), seed, rate, data.epochs // 2)
+        losses = train(data, way, network(data, way, depth, seed), seed, rate, data.epochs // 2)
         if losses[-1] <= LEARNT * data.constant_loss:
-            return [Run("largest", problem, "plain", depth, seed, rate, losses[0], losses[-1], np.nan, microseconds)]
-    return [Run("largest", problem, "plain", depth, seed, 0.0, np.nan, np.nan, np.nan, np.nan)]
+            return [Run("largest", problem, "plain", depth, seed, rate, losses[0], losses[-1])]
+    return [Run("largest", problem, "plain", depth, seed, 0.0)]
 
 
 def by_curvature(problem: str, depth: int, seed: int) -> list[Run]:
@@ -266,12 +268,38 @@ def done_in(runs: Iterable[Run]) -> set[tuple]:
     return {(r.study, r.problem, r.way, r.depth, r.seed, r.rate if r.study == "ways" else 0.0) for r in runs}
 
 
+def seconds_of(run: Run) -> float:
+    """Time the first TIMED_EPOCHS epochs of a run."""
+    data, way = PROBLEMS[run.problem](), WAYS[run.way]
+    net = network(data, way, run.depth, run.seed)
+    begin = time.perf_counter()
+    train(data, way, net, run.seed, run.rate, TIMED_EPOCHS)
+    return time.perf_counter() - begin
+
+
+def with_times(runs: list[Run]) -> list[Run]:
+    """Return the runs, those of online training at their best rates with a time and all others without.
+
+    It is the fastest of some rounds in which the ways take turns.
+    """
+    runs = [replace(run, microseconds=np.nan) for run in runs]
+    chosen: list[Run] = []
+    for problem, depth in depth_report.ordered((run.problem, run.depth) for run in runs):
+        ways = [depth_report.pick(runs, study="ways", problem=problem, depth=depth, way=way) for way in TIMED_WAYS]
+        chosen += [run for some in ways if some for run in depth_report.best(some)]
+    seconds = np.min([[seconds_of(run) for run in chosen] for _ in range(TIMED_ROUNDS)], axis=0)
+    samples = [TIMED_EPOCHS * len(PROBLEMS[run.problem]().x) for run in chosen]
+    found = dict(zip(chosen, (seconds / samples * 1e6).tolist(), strict=True))
+    return [replace(run, microseconds=found.get(run, np.nan)) for run in runs]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, then write tables and plots."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer depths and seeds, into a new folder")
     parser.add_argument("--seconds", type=float, default=np.inf, help="start no run after so long; go on another time")
     parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each; default: 2")
+    parser.add_argument("--times", action="store_true", help="run nothing, but time what the tables compare; a minute")
     parser.add_argument("--output", type=Path, help="folder; default: benchmarks/results")
     options = parser.parse_args(arguments)
     folder = options.output
@@ -281,6 +309,9 @@ def main(arguments: list[str] | None = None) -> int:
     table, end = depth_report.Table(folder / "depth.csv"), time.monotonic() + options.seconds
     done = done_in(table.runs)
     missing = [task for task in tasks(depths, seeds) if not task.is_done(done)]
+    if options.times:
+        table.replace(with_times(table.runs))
+        end = 0
     with ProcessPoolExecutor(options.workers) as pool:
         while missing and time.monotonic() < end:
             some, missing = missing[: 8 * options.workers], missing[8 * options.workers :]

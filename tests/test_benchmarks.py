@@ -1,8 +1,10 @@
 """benchmarks/: the floor by hand, agreement that rivals broken on purpose fail, the command and what it writes."""
 
 import csv
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -834,6 +836,17 @@ def test_a_study_of_depth_goes_on_where_it_ended(small_study, tmp_path, capsys):
     text = (tmp_path / "depth.md").read_text(encoding="utf-8")
     assert all(f"| {way} |" in text for way in depth_study.WAYS)
     assert len(list(tmp_path.glob("depth-flow-*.svg"))) == 3
+    assert depth_study.main([*command, "--times"]) == 0
+    timed = [run for run in depth_report.Table(tmp_path / "depth.csv").runs if run.microseconds > 0]
+    assert {(run.problem, run.depth, run.way) for run in timed} == {
+        *itertools.product(depth_study.PROBLEMS, (2, 6), depth_study.TIMED_WAYS)
+    }
+    assert len(timed) == 8
+    times = re.findall(r"\| (\S+), (\S+) \|$", (tmp_path / "depth.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert times == [
+        tuple(f"{run.microseconds:.2f}" for run in sorted(pair, key=lambda run: run.way))
+        for _, pair in itertools.groupby(timed, key=lambda run: (run.problem, run.depth))
+    ]
     for name in ("depth-scores.svg", "depth-rates.svg"):
         assert (tmp_path / name).read_text(encoding="utf-8").startswith("<?xml")
 
