@@ -12,9 +12,9 @@ def rate_by_depth(n_layers: int, law: str = "linear", ratio: float = 1.1) -> lis
     """Return a `rate_scale` for every layer: 1 for the last, and the larger the further a layer is from the output.
 
     Deltas lose size on their way back.  The article's conjecture is that a larger rate in earlier layers could make up
-    for it, without skips.  linear: a layer's scale is its distance from the loss, L for the first of L layers, as if
-    every layer on the way kept the same share.  geometric: ``ratio`` times that of the next layer, as if every layer
-    multiplied a delta by ``1 / ratio``.
+    for it, without skips.  It names no law; these two are our reading of it.  linear: a layer's scale is its distance
+    from the loss, L for the first of L layers, as if every layer on the way kept the same share.  geometric: ``ratio``
+    times that of the next layer, as if every layer multiplied a delta by ``1 / ratio``.
 
     Parameters
     ----------
