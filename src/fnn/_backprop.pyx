@@ -59,12 +59,16 @@ cdef extern from "_simd.h" nogil:
     double sum_of_squares(void *w, Py_ssize_t n)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(const void *w, Py_ssize_t n)
-    void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, const void *x, Py_ssize_t step,
-                      Py_ssize_t inner, const void *w, const void *bias, bint finish, int code, double slope)
+    void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel, Py_ssize_t inner,
+                      const void *w, const void *bias, bint finish, int code, double slope)
+    void forward_tile_of_rows(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *x, Py_ssize_t first,
+                              Py_ssize_t inner, const void *w, const void *bias, bint finish, int code, double slope)
     void backward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *g, Py_ssize_t g_panel, Py_ssize_t inner,
                        const void *wt, bint first, bint finish, const void *activation, int code, double slope)
-    void gradient_tile(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *a, const void *x,
-                       Py_ssize_t first, const void *g, Py_ssize_t batch, const fnn_rule *rule)
+    void gradient_tile(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *a, const void *g,
+                       Py_ssize_t batch, const fnn_rule *rule)
+    void gradient_tile_of_rows(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *x, Py_ssize_t first,
+                               const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
@@ -468,6 +472,7 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
     cdef Py_ssize_t slab, p, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
     cdef int code = FNN_IDENTITY if l == plan.n_layers - 1 else layer.code
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
+    cdef real *v
     cdef real *w
     cdef real *bias
     if layer.skip:
@@ -486,11 +491,13 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
                 next_r = share.begin + rows * (tile + 1) // tiles
                 if p + 1 < share.last:  # the next panel of W comes into the cache meanwhile
                     fetch_ahead(w + panel * (layer.inputs + 1), inner * panel, tile, tiles)
-                forward_tile(
-                    arena + layer.v + o * plan.room + r * panel, next_r - r, vecs,
-                    u + k * plan.room + r * panel, NULL if x is NULL else x + r,
-                    room if x is NULL else k, inner, w, bias,
-                    k + INNER >= layer.inputs, code, layer.slope)
+                v = arena + layer.v + o * plan.room + r * panel
+                if x is NULL:
+                    forward_tile(v, next_r - r, vecs, u + k * plan.room + r * panel, room, inner, w, bias,
+                                 k + INNER >= layer.inputs, code, layer.slope)
+                else:
+                    forward_tile_of_rows(v, next_r - r, vecs, x + r, k, inner, w, bias,
+                                         k + INNER >= layer.inputs, code, layer.slope)
 
 
 cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, real *v, Py_ssize_t n, int loss,
@@ -648,7 +655,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     inputs of the `next` chunk, if there is one, come into the cache.
     """
     cdef const Layer *layer = &plan.layers[l]
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, height, tiles, at
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, next_r, height, tiles, at
     cdef Py_ssize_t block, begin, end, width
     cdef Fetch fetch
     cdef Py_ssize_t rows = span.end - span.begin
@@ -685,8 +692,11 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
                         fetch_rows(&fetch, <const real *>job.x, job.order, layer.inputs, width)
                     r = height * tile // tiles
                     at = layer.weights + o * (layer.inputs + 1) + (i + r) * vecs * vector
-                    gradient_tile(arena + at, state + at, height * (tile + 1) // tiles - r, vecs,
-                                  u + i * plan.room + r, x, i + r, g, rows, &own)
+                    next_r = height * (tile + 1) // tiles
+                    if x is NULL:
+                        gradient_tile(arena + at, state + at, next_r - r, vecs, u + i * plan.room + r, g, rows, &own)
+                    else:
+                        gradient_tile_of_rows(arena + at, state + at, next_r - r, vecs, x, i + r, g, rows, &own)
                 if i == 0:
                     at = layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
                     bias_tile(arena + at, state + at, vecs, g, rows, &bias_rule)

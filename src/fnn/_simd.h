@@ -113,8 +113,10 @@ typedef struct {
     _Generic((w), float *: all_finite_f32, const float *: all_finite_f32, double *: all_finite_f64, \
              const double *: all_finite_f64)(w, n)
 #define forward_tile(c, ...) FNN_TYPED(forward_tile, c)(c, __VA_ARGS__)
+#define forward_tile_of_rows(c, ...) FNN_TYPED(forward_tile_of_rows, c)(c, __VA_ARGS__)
 #define backward_tile(c, ...) FNN_TYPED(backward_tile, c)(c, __VA_ARGS__)
 #define gradient_tile(w, ...) FNN_TYPED(gradient_tile, w)(w, __VA_ARGS__)
+#define gradient_tile_of_rows(w, ...) FNN_TYPED(gradient_tile_of_rows, w)(w, __VA_ARGS__)
 #define bias_tile(w, ...) FNN_TYPED(bias_tile, w)(w, __VA_ARGS__)
 #define update_values(w, ...) FNN_TYPED(update_values, w)(w, __VA_ARGS__)
 #define transpose_block(to, ...) FNN_TYPED(transpose_block, to)(to, __VA_ARGS__)
@@ -596,9 +598,13 @@ FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, const 
         for (int r = 0; r < rows; r++)
             FN(activate_values)(c + r * PANEL, c + r * PANEL, vecs * LANES, code, slope);
 }
-static void FN(forward_tile)(REAL *c, int rows, int vecs, const REAL *a, const void *x, ptrdiff_t step, ptrdiff_t inner,
+static void FN(forward_tile)(REAL *c, int rows, int vecs, const REAL *a, ptrdiff_t a_panel, ptrdiff_t inner,
                              const REAL *w, const REAL *bias, int finish, int code, double slope) {
-    EACH_SHAPE(rows, vecs, FN(forward_body), c, a, x, step, inner, w, bias, finish, code, (REAL)slope)
+    EACH_SHAPE(rows, vecs, FN(forward_body), c, a, NULL, a_panel, inner, w, bias, finish, code, (REAL)slope)
+}
+static void FN(forward_tile_of_rows)(REAL *c, int rows, int vecs, const void *x, ptrdiff_t first, ptrdiff_t inner,
+                                     const REAL *w, const REAL *bias, int finish, int code, double slope) {
+    EACH_SHAPE(rows, vecs, FN(forward_body), c, NULL, x, first, inner, w, bias, finish, code, (REAL)slope)
 }
 
 /* Eq. 5 and 6: c = (g W^T) * phi'(z).  first: starts from zero, else from c; finish: multiplies by the factor of v. */
@@ -700,6 +706,16 @@ static void FN(settle_all)(REAL *w, REAL *state, const VEC *gradient, int n, con
     for (int j = 0; j < n; j++) FN(settle)(w + j * LANES, state + j * LANES, gradient[j], rule);
 }
 
+/* sums[r] += a[r] g, for one row of the batch. */
+FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *a, const REAL *g) {
+    VEC g0 = FN(load)(g), g1 = vecs > 1 ? FN(load)(g + LANES) : g0;
+    FNN_UNROLL for (int r = 0; r < rows; r++) {
+        VEC shared = FN(splat)(a[r]);
+        sums[r][0] += shared * g0;
+        if (vecs > 1) sums[r][1] += shared * g1;
+    }
+}
+
 /* Eq. 7 to 9: rows of one weight panel from sum_b a[b, r] g[b, :].  w, state: rows of vecs vectors; a, g: of panels; where
  * x is given a[b] are its rows from number `first` on. */
 FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, const REAL *a,
@@ -712,15 +728,10 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
     FNN_UNROLL for (int r = 0; r < rows; r++) /* the next tile's weights come into the cache meanwhile */
         for (int v = 0; v < vecs; v++) __builtin_prefetch(w + ((rows + r) * vecs + v) * LANES, 1, 3);
 #endif
-    for (ptrdiff_t b = 0; b < batch; b++, g += PANEL) {
-        VEC g0 = FN(load)(g), g1 = vecs > 1 ? FN(load)(g + LANES) : g0;
-        const REAL *row = x ? x[b] + first : a + b * PANEL;
-        FNN_UNROLL for (int r = 0; r < rows; r++) {
-            VEC shared = FN(splat)(row[r]);
-            sums[r][0] += shared * g0;
-            if (vecs > 1) sums[r][1] += shared * g1;
-        }
-    }
+    if (x)
+        for (ptrdiff_t b = 0; b < batch; b++, g += PANEL) FN(add_products)(rows, vecs, sums, x[b] + first, g);
+    else
+        for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL) FN(add_products)(rows, vecs, sums, a, g);
     if (rule->carried)
         FNN_UNROLL for (int r = 0; r < rows; r++)
             for (int v = 0; v < vecs; v++)
@@ -740,9 +751,13 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
         for (int v = 0; v < vecs; v++) gradient[r * vecs + v] = sums[r][v];
     FN(settle_all)(w, state, gradient, rows * vecs, rule);
 }
-static void FN(gradient_tile)(REAL *w, REAL *state, int rows, int vecs, const REAL *a, const void *x, ptrdiff_t first,
-                              const REAL *g, ptrdiff_t batch, const fnn_rule *rule) {
-    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, a, x, first, g, batch, rule)
+static void FN(gradient_tile)(REAL *w, REAL *state, int rows, int vecs, const REAL *a, const REAL *g, ptrdiff_t batch,
+                              const fnn_rule *rule) {
+    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, a, NULL, 0, g, batch, rule)
+}
+static void FN(gradient_tile_of_rows)(REAL *w, REAL *state, int rows, int vecs, const void *x, ptrdiff_t first,
+                                      const REAL *g, ptrdiff_t batch, const fnn_rule *rule) {
+    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, NULL, x, first, g, batch, rule)
 }
 
 /* Eq. 7 to 9 for the bias row of one panel: the sum of g over the batch, four rows at a time. */
