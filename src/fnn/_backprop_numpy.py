@@ -29,6 +29,8 @@ from fnn._formulas import (
 from fnn._layout import Layout
 from fnn._optimizers import Rule
 
+Bends = list[np.ndarray | None]  # of each layer: None without a corner; z (B, O), after `backward` terms (3, B, O)
+
 CHUNK_ROWS = 256  # rows taken through the sweep at once: bounds the memory of a large batch
 TICK_SECONDS = 0.02
 
@@ -68,6 +70,22 @@ def derivative_factor(v: np.ndarray, activation: Activation) -> np.ndarray:
     return factor
 
 
+def bend(z: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """Eq. 2a: v = phi(z), shape (B, O) in, a new array (B, O) out, for a layer's corners (3, O)."""
+    left, offset, right = corner
+    v: np.ndarray = z * np.where(z < 0, left, right) + offset
+    return v
+
+
+def bend_back(z: np.ndarray, corner: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eq. 6a: from the slope s of the loss by v the delta g, both (B, O), and each row's share in the gradient of the
+    corners (3, B, O)."""
+    left, _, right = corner
+    below, share = z < 0, z * s
+    factor = np.where(below, left, np.where(z > 0, right, (left + right) / 2))
+    return s * factor, np.stack([np.where(below, share, 0), s, np.where(below, 0, share)])
+
+
 def layer_input(layout: Layout, layers: list[np.ndarray], index: int) -> np.ndarray:
     """Eq. 1a: what layer `index` (from 0) reads of [x, v_1, ...]: (B, I)."""
     distance, mode = layout.skips[index]
@@ -78,15 +96,20 @@ def layer_input(layout: Layout, layers: list[np.ndarray], index: int) -> np.ndar
     return joined
 
 
-def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray, bends: Bends | None = None) -> list[np.ndarray]:
     """Eq. 1 and 2 for every layer: [x, v_1, ..., v_(L-1), z_L].
 
-    The last entry is the output layer's pre-activation, from which both the output and the loss are computed.
+    The last entry is the output layer's pre-activation, from which both the output and the loss are computed; of a corner
+    it is v_L.  `bends` (L entries) takes the z of layers with a corner.
     """
-    layers = [x]
+    layers, corners = [x], layout.corners(parameters)
     for index, (block, activation) in enumerate(zip(layout.blocks(parameters), layout.activations, strict=True)):
         u = layer_input(layout, layers, index)
         z = u @ block[:-1] + block[-1]
+        if layout.bends[index]:
+            if bends is not None:
+                bends[index] = z
+            z = bend(z, corners[index])
         layers.append(z if len(layers) == layout.n_layers else activate(z, activation))
     return layers
 
@@ -94,7 +117,8 @@ def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray) -> list[np.nd
 def output_delta(
     z: np.ndarray, y: np.ndarray, loss: Loss, activation: Activation, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O).
+    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O); of a corner z is v, and g the slope
+    by it.
 
     `y` has shape (B, O), or (B,) of integers for cross_entropy with class labels.
     """
@@ -144,21 +168,48 @@ def propagate(
     return delta
 
 
-def backward(layout: Layout, parameters: np.ndarray, layers: list[np.ndarray], g: np.ndarray) -> list[np.ndarray]:
-    """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update."""
-    deltas = [g]
-    blocks, skipped = layout.blocks(parameters), [np.zeros_like(g, shape=())] * layout.n_layers
+def through_corner(corners: list[np.ndarray], index: int, s: np.ndarray, bends: Bends | None) -> np.ndarray:
+    """Eq. 6a for layer `index`, whose z in `bends` makes room for the shares in the corners' gradient; without a corner s
+    is g already."""
+    if not len(corners[index]):
+        return s
+    assert bends is not None
+    z = bends[index]
+    assert z is not None
+    g, bends[index] = bend_back(z, corners[index], s)
+    return g
+
+
+def backward(
+    layout: Layout, parameters: np.ndarray, layers: list[np.ndarray], g: np.ndarray, bends: Bends | None = None
+) -> list[np.ndarray]:
+    """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update.
+
+    `bends`: what `forward` has put there; it takes the rows' shares in the gradient of the corners.
+    """
+    blocks, corners = layout.blocks(parameters), layout.corners(parameters)
+    skipped = [np.zeros_like(g, shape=())] * layout.n_layers
+    deltas = [through_corner(corners, layout.n_layers - 1, g, bends)]
     for index in range(layout.n_layers - 1, 0, -1):
-        deltas.insert(0, propagate(layout, blocks[index], layers, index, deltas[0], skipped))
+        s = propagate(layout, blocks[index], layers, index, deltas[0], skipped)
+        deltas.insert(0, through_corner(corners, index - 1, s, bends))
     return deltas
 
 
-def gradient(layout: Layout, layers: list[np.ndarray], deltas: list[np.ndarray], out: np.ndarray) -> np.ndarray:
-    """Eq. 7: the gradient (P,), every weight's `sum_b u[b, i] g[b, o]` and every bias's `sum_b g[b, o]`, in `out`."""
-    for index, (block, g) in enumerate(zip(layout.blocks(out), deltas, strict=True)):
+def gradient(
+    layout: Layout, layers: list[np.ndarray], deltas: list[np.ndarray], out: np.ndarray, bends: Bends | None = None
+) -> np.ndarray:
+    """Eq. 7: the gradient (P,), every weight's `sum_b u[b, i] g[b, o]` and every bias's `sum_b g[b, o]`, in `out`.
+
+    `bends`: what `backward` has put there, which is added up for the corners.
+    """
+    for index, (block, corner, g) in enumerate(zip(layout.blocks(out), layout.corners(out), deltas, strict=True)):
         u = layer_input(layout, layers, index)
         np.matmul(u.T, g, out=block[:-1])
         np.sum(g, axis=0, out=block[-1])
+        if len(corner):
+            assert bends is not None
+            np.sum(bends[index], axis=1, out=corner)
     return out
 
 
@@ -381,19 +432,20 @@ def _batch_gradient(
     layout, total = work.layout, 0.0
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = rows[start : start + CHUNK_ROWS]
-        layers = forward(layout, work.parameters, x[chunk])
+        bends: Bends = [None] * layout.n_layers
+        layers = forward(layout, work.parameters, x[chunk], bends)
         output = layout.activations[-1]
         row_losses, g = output_delta(layers[-1], y[chunk], loss, output, scale if weights is None else 1.0)
         if weights is not None:
             counts = weights[chunk].astype(np.float64)  # one over the sum of tiny weights overflows in float32
             row_losses *= counts
             g *= (scale * counts).astype(g.dtype)[:, None]
-        deltas = backward(layout, work.parameters, layers, g)
+        deltas = backward(layout, work.parameters, layers, g, bends)
         if start == 0:
-            gradient(layout, layers, deltas, work.gradient)
+            gradient(layout, layers, deltas, work.gradient, bends)
         else:
             assert work.partial is not None
-            work.gradient += gradient(layout, layers, deltas, work.partial)
+            work.gradient += gradient(layout, layers, deltas, work.partial, bends)
         total += float(row_losses.sum())
     return total
 
@@ -405,17 +457,24 @@ def _step_through_updated(work: Workspace, x: np.ndarray, y: np.ndarray, loss: L
     """
     layout, output = work.layout, work.layout.activations[-1]
     np.copyto(work.gradient, work.parameters)
-    blocks = layout.blocks(work.gradient)
-    layers = forward(layout, work.parameters, x)
+    blocks, corners = layout.blocks(work.gradient), layout.corners(work.gradient)
+    bends: Bends = [None] * layout.n_layers
+    layers = forward(layout, work.parameters, x, bends)
     row_losses, g = output_delta(layers[-1], y, loss, output, scale)
+    g = through_corner(corners, layout.n_layers - 1, g, bends)
     skipped = [np.zeros_like(g, shape=())] * layout.n_layers
     for index in range(layout.n_layers - 1, -1, -1):
-        block, u = blocks[index], layer_input(layout, layers, index)
-        slope = np.vstack([u.T @ g, g])
+        block, corner, bent = blocks[index], corners[index], bends[index]
+        u = layer_input(layout, layers, index)
         scaled = rule._replace(rate=rule.rate * layout.rate_scales[index])
-        block[:] = saturated_update(block, work.state, slope, scaled)
+        block[:] = saturated_update(block, work.state, np.vstack([u.T @ g, g]), scaled)
+        if bent is not None:
+            corner[:] = saturated_update(corner, work.state, bent.sum(axis=1), scaled)
         if index == layout.n_layers - 1:
-            g = output_delta(u @ block[:-1] + block[-1], y, loss, output, scale)[1]
+            z = u @ block[:-1] + block[-1]
+            if bent is not None:
+                z, bends[index] = bend(z, corner), z
+            g = through_corner(corners, index, output_delta(z, y, loss, output, scale)[1], bends)
         if index > 0:
-            g = propagate(layout, block, layers, index, g, skipped)
+            g = through_corner(corners, index - 1, propagate(layout, block, layers, index, g, skipped), bends)
     return scale * float(row_losses.sum())

@@ -36,7 +36,7 @@ class Activation:
     formula, derivative, domain, source : str
         What it computes; its derivative, written with the activation v = phi(z); the values v takes; its origin.
     slope : float
-        Slope below zero.  Only leaky_relu has one that may be set.
+        Slope below zero.  Only leaky_relu has one that may be set; a corner's two slopes are parameters.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Activation:
         return replace(self, slope=float(slope))
 
 
-IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, SOFTMAX, EXP = range(7)
+IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID, SOFTMAX, EXP, CORNER = range(8)
 
 identity = Activation("identity", IDENTITY, "z", "1", "all reals", "a linear layer")
 relu = Activation(
@@ -91,7 +91,21 @@ exp = Activation(
     "the inverse of the log link of Nelder and Wedderburn 1972; overflows to infinity",
 )
 
-ACTIVATIONS: dict[str, Activation] = {a.name: a for a in (identity, relu, leaky_relu, tanh, sigmoid, softmax, exp)}
+# Its three numbers a neuron are parameters, so that the kernels leave it out where they apply an activation, and bend
+# what they get there (`bend`): as an activation without parameters it is the identity.
+corner = Activation(
+    "corner",
+    CORNER,
+    "z * left + offset if z < 0 else z * right + offset",
+    "left if z < 0, right if z > 0, their mean at z = 0",
+    "all reals",
+    "the C++ class FloatNeuralNet; without the offset and with right = 1 the PReLU of He et al. 2015",
+)
+CORNER_START = (0.01, 0.0, 1.0)  # left, offset, right, as the class starts: leaky_relu
+
+ACTIVATIONS: dict[str, Activation] = {
+    a.name: a for a in (identity, relu, leaky_relu, tanh, sigmoid, softmax, exp, corner)
+}
 OUTPUT_ONLY = (SOFTMAX, EXP)  # whose derivative appears only together with a loss
 
 
@@ -136,7 +150,7 @@ squared_error = Loss(
     "2 (v_j - y_j) phi'(z_j)",
     "all reals",
     "the article's loss: summed over the outputs, neither halved nor averaged",
-    ("identity", "relu", "leaky_relu", "tanh", "sigmoid"),
+    ("identity", "relu", "leaky_relu", "tanh", "sigmoid", "corner"),
     "r2",
 )
 cross_entropy = Loss(

@@ -13,6 +13,7 @@ from fnn._formulas import Loss
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from fnn._backprop_numpy import Bends
     from fnn._network import Network
 
 
@@ -83,10 +84,11 @@ class GradientFlow:
         gradients, delta_norms = np.empty((self._batches, layout.n_parameters), network.dtype), []
         for number in range(self._batches):
             rows = slice(number * self._batch_size, (number + 1) * self._batch_size)
-            layers = kernels.forward(layout, network.parameters, x[rows])
+            bends: Bends = [None] * layout.n_layers
+            layers = kernels.forward(layout, network.parameters, x[rows], bends)
             _, g = kernels.output_delta(layers[-1], y[rows], loss, layout.activations[-1], 1.0)
-            deltas = kernels.backward(layout, network.parameters, layers, g)
-            gradients[number] = kernels.gradient(layout, layers, deltas, np.empty_like(network.parameters))
+            deltas = kernels.backward(layout, network.parameters, layers, g, bends)
+            gradients[number] = kernels.gradient(layout, layers, deltas, np.empty_like(network.parameters), bends)
             delta_norms.append([np.linalg.norm(delta.astype(np.float64), axis=1).mean() for delta in deltas])
         ends = zip(layout.offsets[:-1], layout.offsets[1:], strict=True)
         by_layer = [gradients[:, start:end].astype(np.float64) / self._batch_size for start, end in ends]

@@ -1,7 +1,8 @@
 """The layout of a network's parameters in one flat vector.
 
-All weights and biases live in one contiguous 1-D array, layer after layer, each layer a C-ordered block of shape
-(I + 1, O) whose last row is the bias.  Only the table in this file knows the offsets; everything else asks for views.
+All parameters live in one contiguous 1-D array, layer after layer, each layer a C-ordered block of shape (I + 1, O) whose
+last row is the bias.  A layer with a corner has three rows more behind it: left slope, offset, right slope.  Only the
+table in this file knows the offsets; everything else asks for views.
 
 Shape letters used in every docstring of the package: B rows of a batch, I fan-in of a layer, O its fan-out, L layers,
 P parameters.
@@ -16,9 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnn._formulas import Activation
+from fnn._formulas import CORNER, Activation
 
 SKIP_MODES = ("add", "concat")
+CORNER_ROWS = 3  # left slope, offset, right slope
 
 
 class Skip(NamedTuple):
@@ -36,9 +38,18 @@ def fan_ins(sizes: Sequence[int], skips: Sequence[Skip]) -> list[int]:
     ]
 
 
-def parameter_count(sizes: Sequence[int], skips: Sequence[Skip]) -> int:
+def block_heights(sizes: Sequence[int], skips: Sequence[Skip], activations: Sequence[Activation]) -> list[int]:
+    """Rows of every layer's parameters, each O wide: I of weights, the biases and, with a corner, its three."""
+    return [
+        fan_in + 1 + CORNER_ROWS * (activation.code == CORNER)
+        for fan_in, activation in zip(fan_ins(sizes, skips), activations, strict=True)
+    ]
+
+
+def parameter_count(sizes: Sequence[int], skips: Sequence[Skip], activations: Sequence[Activation]) -> int:
     """P in Python's integers: of absurd sizes too, which must not wrap around."""
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in zip(fan_ins(sizes, skips), sizes[1:], strict=True))
+    heights = block_heights(sizes, skips, activations)
+    return sum(height * fan_out for height, fan_out in zip(heights, sizes[1:], strict=True))
 
 
 def skip_fault(sizes: Sequence[int], skips: Sequence[Skip]) -> str:
@@ -96,6 +107,11 @@ class Layout:
         return any(skip.distance for skip in self.skips)
 
     @cached_property
+    def bends(self) -> tuple[bool, ...]:
+        """Of every layer, whether its activation is a corner."""
+        return tuple(activation.code == CORNER for activation in self.activations)
+
+    @cached_property
     def skipped_to(self) -> frozenset[int]:
         """Layers, the input being 0, whose activation more layers read than the one above."""
         return frozenset(layer - skip.distance for layer, skip in enumerate(self.skips) if skip.distance)
@@ -103,7 +119,8 @@ class Layout:
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """Start of every layer's block in the flat vector, and P at the end: L + 1 numbers."""
-        ends = np.cumsum([(fan_in + 1) * fan_out for fan_in, fan_out in self.shapes])
+        heights = block_heights(self.sizes, self.skips, self.activations)
+        ends = np.cumsum([height * fan_out for height, fan_out in zip(heights, self.sizes[1:], strict=True)])
         return (0, *(int(end) for end in ends))
 
     @property
@@ -131,7 +148,14 @@ class Layout:
     def blocks(self, flat: np.ndarray) -> list[np.ndarray]:
         """Views (I + 1, O) of every layer's block of a flat vector (P,): weights, then the bias row."""
         return [
-            flat[start:end].reshape(fan_in + 1, fan_out)
+            flat[start : start + (fan_in + 1) * fan_out].reshape(fan_in + 1, fan_out)
+            for start, (fan_in, fan_out) in zip(self.offsets[:-1], self.shapes, strict=True)
+        ]
+
+    def corners(self, flat: np.ndarray) -> list[np.ndarray]:
+        """Views (3, O) of every layer's corners in a flat vector (P,): left slope, offset, right slope; (0, O) without."""
+        return [
+            flat[start + (fan_in + 1) * fan_out : end].reshape(-1, fan_out)
             for start, end, (fan_in, fan_out) in zip(self.offsets[:-1], self.offsets[1:], self.shapes, strict=True)
         ]
 
