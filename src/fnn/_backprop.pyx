@@ -138,12 +138,16 @@ cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-lev
 
 cdef struct Layer:
     Py_ssize_t inputs, outputs  # I, O
+    Py_ssize_t height  # rows of a panel of its parameters: I of weights, the biases and, with a corner, its three
     int code  # activation
     double slope
     Py_ssize_t units  # blocks of weights, a panel of inputs by a panel of neurons, in the layers below
-    Py_ssize_t weights  # offset in the parameters, the state and the gradient: panels of I + 1 rows
+    Py_ssize_t weights  # offset in the parameters, the state and the gradient: panels of `height` rows
     Py_ssize_t transposed  # offset in the arena (online): W^T in panels of O rows, where O is small; else 0
     Py_ssize_t u, v, g  # offsets in the arena: the layer's input, its output, its delta, in panels of R rows
+    # Offset in the arena, with a corner: three matrices in panels of R rows, of which the first holds z until, on the way
+    # back, all take what each row adds to the gradient of left slope, offset and right slope; else 0.
+    Py_ssize_t bend
     Py_ssize_t index  # offset in the index list of its inputs (online)
     bint listed  # whether it lists those that are not zero, or takes all
     bint by_columns  # whether the team's threads share its neurons, or the rows of the batch
@@ -258,12 +262,12 @@ cdef void copy_parameters(real *flat, real *arena, const Plan *plan, bint into) 
     cdef real *inside
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
-        for i in range(layer.inputs + 1):
+        for i in range(layer.height):
             for p in range(pieces(layer.outputs, panel)):
                 o = p * panel
                 width = vector * vectors(layer.outputs - o, vector)
                 count = min(panel, layer.outputs - o)
-                inside = arena + layer.weights + o * (layer.inputs + 1) + i * width
+                inside = arena + layer.weights + o * layer.height + i * width
                 if into:
                     memcpy(inside, flat + o, <size_t>count * sizeof(real))
                     memset(inside + count, 0, <size_t>(width - count) * sizeof(real))
@@ -280,7 +284,7 @@ cdef void transpose_block_of(real *wt, const real *arena, const Plan *plan, cons
     cdef const real *w
     for c in range(pieces(end - o, panel)):
         width = vector * vectors(layer.outputs - o, vector)
-        w = arena + layer.weights + o * (layer.inputs + 1) + i * width
+        w = arena + layer.weights + o * layer.height + i * width
         for p in range(pieces(width, vector)):
             b = p * vector
             for q in range(pieces(t_width, vector)):
@@ -463,10 +467,54 @@ cdef void spread_share(real *arena, const Plan *plan, Py_ssize_t l, Share share)
         factor_values(g + at, g + at, arena + below.v + at, (share.end - share.begin) * panel, below.code, below.slope)
 
 
+cdef void bend_share(real *arena, const Plan *plan, Py_ssize_t l, Share share) noexcept nogil:
+    """Eq. 2a for one layer: v, which is z still, becomes phi(z), and z is kept beside it."""
+    cdef const Layer *layer = &plan.layers[l]
+    cdef Py_ssize_t panel = 2 * plan.lanes, p, r, j, o, at, width
+    cdef const real *left
+    cdef real *v
+    cdef real *z
+    for p in range(share.first, share.last):
+        o = p * panel
+        width = plan.lanes * vectors(layer.outputs - o, plan.lanes)
+        left = arena + layer.weights + o * layer.height + (layer.inputs + 1) * width
+        for r in range(share.begin, share.end):
+            at = o * plan.room + r * panel
+            v, z = arena + layer.v + at, arena + layer.bend + at
+            for j in range(width):
+                z[j] = v[j]
+                v[j] = z[j] * (left[j] if z[j] < 0 else left[2 * width + j]) + left[width + j]
+
+
+cdef void bend_back_share(real *arena, const Plan *plan, Py_ssize_t l, Share share) noexcept nogil:
+    """Eq. 6a for one layer: its g, which is the slope by v still, becomes that by z, and what each row adds to the gradient
+    of the corners takes the place of z."""
+    cdef const Layer *layer = &plan.layers[l]
+    cdef Py_ssize_t panel = 2 * plan.lanes, p, r, j, o, at, width, matrix = plan.room * padded(layer.outputs, panel)
+    cdef const real *left
+    cdef real *g
+    cdef real *shares
+    cdef real z
+    for p in range(share.first, share.last):
+        o = p * panel
+        width = plan.lanes * vectors(layer.outputs - o, plan.lanes)
+        left = arena + layer.weights + o * layer.height + (layer.inputs + 1) * width
+        for r in range(share.begin, share.end):
+            at = o * plan.room + r * panel
+            g, shares = arena + layer.g + at, arena + layer.bend + at
+            for j in range(width):
+                z = shares[j]
+                shares[j] = z * g[j] if z < 0 else 0
+                shares[matrix + j] = g[j]
+                shares[2 * matrix + j] = 0 if z < 0 else z * g[j]
+                g[j] = g[j] * (left[j] if z < 0 else left[2 * width + j] if z > 0 else
+                               (left[j] + left[2 * width + j]) / 2)
+
+
 cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread,
                         const void **x) noexcept nogil:
-    """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z.  x: the input rows of the first layer where
-    they lie, or NULL."""
+    """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z unless it has a corner.  x: the input rows of
+    the first layer where they lie, or NULL."""
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k, inner, o, r, next_r
     cdef Py_ssize_t slab, p, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
@@ -483,14 +531,14 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
         for p in range(share.first, share.last):
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
-            w = arena + layer.weights + o * (layer.inputs + 1)
+            w = arena + layer.weights + o * layer.height
             bias = w + layer.inputs * vecs * vector if k == 0 else NULL
             w += k * vecs * vector
             for tile in range(tiles):
                 r = share.begin + rows * tile // tiles
                 next_r = share.begin + rows * (tile + 1) // tiles
                 if p + 1 < share.last:  # the next panel of W comes into the cache meanwhile
-                    fetch_ahead(w + panel * (layer.inputs + 1), inner * panel, tile, tiles)
+                    fetch_ahead(w + panel * layer.height, inner * panel, tile, tiles)
                 v = arena + layer.v + o * plan.room + r * panel
                 if x is NULL:
                     forward_tile(v, next_r - r, vecs, u + k * plan.room + r * panel, room, inner, w, bias,
@@ -498,6 +546,8 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
                 else:
                     forward_tile_of_rows(v, next_r - r, vecs, x + r, k, inner, w, bias,
                                          k + INNER >= layer.inputs, code, layer.slope)
+    if layer.bend:
+        bend_share(arena, plan, l, share)
 
 
 cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, real *v, Py_ssize_t n, int loss,
@@ -564,8 +614,19 @@ cdef inline double counted(const Job *job, double scale, Py_ssize_t rows) noexce
 
 cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order,
                             double scale, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Eq. 4: the rows' losses and the output layer's g.  Rows of few outputs go together, one a lane of a vector, as one
-    of them fills none; row by row training takes each as it is, the sooner."""
+    """Eq. 4: the rows' losses and the output layer's g, behind its corner if it has one."""
+    cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
+    cdef Share share
+    loss_rows(arena, plan, job, thread, order, scale, begin, end)
+    if layer.bend:
+        share.begin, share.end, share.first, share.last = begin, end, 0, pieces(layer.outputs, 2 * plan.lanes)
+        bend_back_share(arena, plan, plan.n_layers - 1, share)
+
+
+cdef void loss_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order, double scale,
+                    Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Eq. 4: the rows' losses, and scale times their slope by what the output layer's v panels hold.  Rows of few outputs
+    go together, one a lane of a vector, as one of them fills none; row by row training takes each as it is, the sooner."""
     cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
     cdef Py_ssize_t r, group, n = layer.outputs, panel = 2 * plan.lanes, label = -1
     cdef real *v = arena + plan.row_buffers + thread * 3 * plan.row_buffer
@@ -630,6 +691,8 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share shar
                     arena + layer.u + i * plan.room + r * panel, below.code, below.slope)
     if layer.skip:
         spread_share(arena, plan, l, share)
+    if below.bend:
+        bend_back_share(arena, plan, l - 1, share)
 
 
 cdef inline fnn_rule rule_of(const fnn_rule *rule, const Layer *layer) noexcept nogil:
@@ -656,7 +719,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     """
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, next_r, height, tiles, at
-    cdef Py_ssize_t block, begin, end, width
+    cdef Py_ssize_t block, begin, end, width, k, matrix = plan.room * padded(layer.outputs, panel)
     cdef Fetch fetch
     cdef Py_ssize_t rows = span.end - span.begin
     cdef Py_ssize_t together = max(1, plan.block_bytes // (max(1, rows) * panel * <Py_ssize_t>sizeof(real)))
@@ -685,21 +748,25 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
                 height = min(panel, layer.inputs - i)
                 tiles = pieces(height, FNN_ROWS)
                 if updates and job.alpha:
-                    at = layer.weights + o * (layer.inputs + 1) + i * vecs * vector
+                    at = layer.weights + o * layer.height + i * vecs * vector
                     job.squares[layer.units + p * inner_panels + q] = sum_of_squares(arena + at, height * vecs * vector)
                 for tile in range(tiles):
                     if next is not NULL:
                         fetch_rows(&fetch, <const real *>job.x, job.order, layer.inputs, width)
                     r = height * tile // tiles
-                    at = layer.weights + o * (layer.inputs + 1) + (i + r) * vecs * vector
+                    at = layer.weights + o * layer.height + (i + r) * vecs * vector
                     next_r = height * (tile + 1) // tiles
                     if x is NULL:
                         gradient_tile(arena + at, state + at, next_r - r, vecs, u + i * plan.room + r, g, rows, &own)
                     else:
                         gradient_tile_of_rows(arena + at, state + at, next_r - r, vecs, x, i + r, g, rows, &own)
                 if i == 0:
-                    at = layer.weights + o * (layer.inputs + 1) + layer.inputs * vecs * vector
+                    at = layer.weights + o * layer.height + layer.inputs * vecs * vector
                     bias_tile(arena + at, state + at, vecs, g, rows, &bias_rule)
+                    for k in range(layer.height - layer.inputs - 1):  # a corner's three rows, which are sums as well
+                        at += vecs * vector
+                        bias_tile(arena + at, state + at, vecs,
+                                  arena + layer.bend + k * matrix + o * plan.room + span.begin * panel, rows, &bias_rule)
 
 
 cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, const Job *job, int thread) noexcept nogil:
@@ -719,13 +786,13 @@ cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, cons
             i, o = unit % inner_panels * panel, unit // inner_panels * panel
             width = vector * vectors(layer.outputs - o, vector)
             count = min(panel, layer.inputs - i) * width
-            at = layer.weights + o * (layer.inputs + 1) + i * width
+            at = layer.weights + o * layer.height + i * width
             if job.alpha:
                 job.squares[layer.units + unit] = sum_of_squares(arena + at, count)
             update_values(arena + at, state + at, gradient + at, count, &own)
             if unit % inner_panels == 0:
                 at += layer.inputs * width
-                update_values(arena + at, state + at, gradient + at, width, &bias_rule)
+                update_values(arena + at, state + at, gradient + at, (layer.height - layer.inputs) * width, &bias_rule)
 
 
 cdef double penalty(const Plan *plan, const Job *job) noexcept nogil:
@@ -1280,20 +1347,26 @@ def derivative_factor(v, activation):
     return out
 
 
-def forward(layout, parameters, x):
+def forward(layout, parameters, x, bends=None):
     """Eq. 1 and 2 for every layer: [x, v_1, ..., v_(L-1), z_L].
 
-    The last entry is the output layer's pre-activation, from which both the output and the loss are computed.
+    The last entry is the output layer's pre-activation, from which both the output and the loss are computed; of a corner
+    it is v_L.  `bends` (L entries) takes the z of layers with a corner.
     """
     cdef Workspace work = Workspace(layout, parameters.dtype, len(x), 0, 1)
     work.load(parameters, INFINITY)
     layers = [np.ascontiguousarray(x)] + [np.empty((len(x), width), parameters.dtype) for width in layout.sizes[1:]]
+    bent = [l for l in range(layout.n_layers) if layout.bends[l] and bends is not None]
+    for l in bent:
+        bends[l] = np.empty_like(layers[l + 1])
     for start in range(0, len(x), work.plan.rows):
         rows = slice(start, start + work.plan.rows)
         work.put("u", 0, layers[0][rows])
         work.forward(len(layers[0][rows]))
         for l in range(layout.n_layers):
             work.take("v", l, layers[l + 1][rows])
+        for l in bent:
+            work.take("bend", l, bends[l][rows])
     return layers
 
 
@@ -1320,7 +1393,8 @@ cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, co
 
 
 def output_delta(z, y, loss, activation, scale):
-    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O).
+    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O); of a corner z is v, and g the slope
+    by it.
 
     `y` has shape (B, O), or (B,) of integers for cross_entropy with class labels.
     """
@@ -1336,29 +1410,47 @@ def output_delta(z, y, loss, activation, scale):
     return row_losses, g
 
 
-def backward(layout, parameters, layers, g):
-    """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update."""
+def backward(layout, parameters, layers, g, bends=None):
+    """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update.
+
+    `bends`: what `forward` has put there; it takes the rows' shares in the gradient of the corners.
+    """
     cdef Workspace work = Workspace(layout, parameters.dtype, len(g), 0, 1)
     work.load(parameters, INFINITY)
-    deltas = [np.empty((len(g), width), parameters.dtype) for width in layout.sizes[1:-1]] + [np.ascontiguousarray(g)]
+    deltas = [np.empty((len(g), width), parameters.dtype) for width in layout.sizes[1:-1]] + [np.array(g, order="C")]
+    bent = [l for l in range(layout.n_layers) if layout.bends[l]]
+    shares = {l: np.empty((3, *deltas[l].shape), parameters.dtype) for l in bent}
     for start in range(0, len(g), work.plan.rows):
         rows = slice(start, start + work.plan.rows)
         work.put("g", layout.n_layers - 1, deltas[-1][rows])
         work.put_layers(layers, rows)
+        for l in bent:
+            work.put("bend", l, bends[l][rows])
         work.backward(len(deltas[-1][rows]))
-        for l in range(layout.n_layers - 1):
+        for l in range(layout.n_layers):
             work.take("g", l, deltas[l][rows])
+        for l in bent:
+            for k in range(3):
+                work.take("bend", l, shares[l][k, rows], k)
+    for l in bent:
+        bends[l] = shares[l]
     return deltas
 
 
-def gradient(layout, layers, deltas, out):
-    """Eq. 7: the gradient (P,), every weight's `sum_b u[b, i] g[b, o]` and every bias's `sum_b g[b, o]`, in `out`."""
+def gradient(layout, layers, deltas, out, bends=None):
+    """Eq. 7: the gradient (P,), every weight's `sum_b u[b, i] g[b, o]` and every bias's `sum_b g[b, o]`, in `out`.
+
+    `bends`: what `backward` has put there, which is added up for the corners.
+    """
     cdef Workspace work = Workspace(layout, out.dtype, len(layers[0]), 0, 1, keep_gradient=True)
     for start in range(0, len(layers[0]), work.plan.rows):
         rows = slice(start, start + work.plan.rows)
         work.put_layers(layers, rows)
         for l in range(layout.n_layers):
             work.put("g", l, deltas[l][rows])
+            if layout.bends[l]:
+                for k in range(3):
+                    work.put("bend", l, bends[l][k, rows], k)
         work.add_gradient(len(layers[0][rows]), start == 0)
     work.store_gradient(out)
     return out
@@ -1453,6 +1545,7 @@ cdef class Workspace:
         cdef Py_ssize_t l, at, inputs = 0, units = 0, vector, panel
         self.layout, self.batch_size = layout, batch_size
         self.online = batch_size == 1 and not states and not keep_gradient and not layout.has_skips
+        self.online = self.online and not any(layout.bends)
         self.asked_threads, self.most_threads = threads, min(threads, FNN_MOST_THREADS)
         self.single = np.dtype(dtype) == np.float32
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
@@ -1475,7 +1568,10 @@ cdef class Workspace:
         for l in range(plan.n_layers):
             layer = &plan.layers[l]
             layer.inputs, layer.outputs = layout.shapes[l]
+            layer.height = (layout.offsets[l + 1] - layout.offsets[l]) // layer.outputs
             layer.code, layer.slope = layout.activations[l].code, layout.activations[l].slope
+            if layout.bends[l]:
+                layer.code = FNN_IDENTITY  # `bend_share` does the rest
             layer.weights, layer.index, layer.units = at, inputs, units
             units += pieces(layer.inputs, panel) * pieces(layer.outputs, panel)
             layer.rate_scale = layout.rate_scales[l]
@@ -1483,7 +1579,7 @@ cdef class Workspace:
             layer.gathers = l in layout.skipped_to
             layer.heads = all(l - layer.skip != m - layout.skips[m].distance for m in range(l + 1, layout.n_layers))
             layer.listed = layer.inputs > FEW_INPUTS and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
-            at += (layer.inputs + 1) * padded(layer.outputs, vector)
+            at += layer.height * padded(layer.outputs, vector)
             if l == 0:
                 plan.list_room = padded(layer.inputs, 16) + 16  # a vector is stored where the last number goes
                 inputs = 3 * self.most_threads * plan.list_room
@@ -1516,6 +1612,9 @@ cdef class Workspace:
             layer.v = at
             layer.g = at + plan.room * padded(layer.outputs, panel)
             at += 2 * plan.room * padded(layer.outputs, panel)
+            if layout.bends[l]:
+                layer.bend = at
+                at += 3 * plan.room * padded(layer.outputs, panel)
         if layout.has_skips:
             plan.input_delta = at
             at += plan.room * max(padded(layout.shapes[l][0], panel) for l in range(plan.n_layers) if layout.skips[l][0])
@@ -1718,9 +1817,9 @@ cdef class Workspace:
         else:
             transpose_small(<double *>self.memory, &self.plan)
 
-    def put(self, str which, Py_ssize_t l, values):
-        """Copy rows (B, width) into the panels of layer l's input "u", output "v" or delta "g"."""
-        _panels(self, which, l, np.ascontiguousarray(values), True)
+    def put(self, str which, Py_ssize_t l, values, Py_ssize_t number=0):
+        """Copy rows (B, width) into the panels of layer l's input "u", output "v", delta "g" or matrix `number` of "bend"."""
+        _panels(self, which, l, np.ascontiguousarray(values), True, number)
 
     def put_layers(self, layers, rows):
         """Copy some rows of [x, v_1, ..., v_(L-1)] into the panels that layers read, and join what some of them read."""
@@ -1735,9 +1834,9 @@ cdef class Workspace:
             elif self.plan.layers[l].skip:
                 join_share(<double *>self.memory, &self.plan, l, share)
 
-    def take(self, str which, Py_ssize_t l, values):
-        """Copy rows out of the panels of layer l's output "v" or delta "g" into `values` (B, width)."""
-        _panels(self, which, l, values, False)
+    def take(self, str which, Py_ssize_t l, values, Py_ssize_t number=0):
+        """Copy rows out of the panels of layer l's output "v", delta "g" or matrix `number` of "bend" into `values`."""
+        _panels(self, which, l, values, False, number)
 
     def forward(self, Py_ssize_t rows):
         """Run the forward kernels on the first `rows` rows."""
@@ -1751,7 +1850,13 @@ cdef class Workspace:
 
     def backward(self, Py_ssize_t rows):
         """Run the backward kernels on the first `rows` rows."""
-        cdef Py_ssize_t l
+        cdef Py_ssize_t l, last = self.plan.n_layers - 1
+        if self.plan.layers[last].bend:
+            share = share_of(&self.plan, &self.plan.layers[last], rows, 0, 1)
+            if self.single:
+                bend_back_share(<float *>self.memory, &self.plan, last, share)
+            else:
+                bend_back_share(<double *>self.memory, &self.plan, last, share)
         for l in range(self.plan.n_layers - 1, 0, -1):
             share = share_of(&self.plan, &self.plan.layers[l - 1], rows, 0, 1)
             if self.single:
@@ -1808,9 +1913,11 @@ cdef void _copy_gradient(Workspace work, real[::1] out):
     copy_parameters(&out[0], <real *>work.memory + work.plan.gradient, &work.plan, False)
 
 
-def _panels(Workspace work, str which, Py_ssize_t l, values, bint into):
+def _panels(Workspace work, str which, Py_ssize_t l, values, bint into, Py_ssize_t number):
     cdef Layer *layer = &work.plan.layers[l]
     cdef Py_ssize_t r, at = layer.u if which == "u" else layer.g if which == "g" else layer.v
+    if which == "bend":
+        at = layer.bend + number * work.plan.room * padded(layer.outputs, 2 * work.plan.lanes)
     cdef float[:, ::1] singles
     cdef double[:, ::1] doubles
     if work.single:
@@ -1960,7 +2067,7 @@ def predict(layout, parameters, x, threads):
     cdef Py_ssize_t n = len(x)
     sizes = layout.sizes
     out = np.empty((n, sizes[-1]), parameters.dtype)
-    if not layout.has_skips and (n <= FEW_PREDICTED or n * <double>layout.operations < FEW_OPERATIONS):
+    if not layout.has_skips and not any(layout.bends) and (n <= FEW_PREDICTED or n * <double>layout.operations < FEW_OPERATIONS):
         scratch = np.empty(2 * (layout.widest + 16), parameters.dtype)
         if parameters.dtype == np.float32:
             _predict_few[float](out, parameters, x, layout.table, scratch)
