@@ -118,11 +118,15 @@ def _last_layer(plan: EpochPlan) -> tuple[np.ndarray, np.ndarray]:
     """
     if plan.layout.skips[-1].distance:
         raise ValueError("AutoRate: expected a last layer without a skip")
-    weights = plan.layout.blocks(plan.parameters)[-1]
-    slopes = plan.layout.blocks(plan.gradient())[-1]
+    gradient = plan.gradient()
+    weights, corners = (views(plan.parameters)[-1] for views in (plan.layout.blocks, plan.layout.corners))
+    slopes, corner_slopes = (views(gradient)[-1] for views in (plan.layout.blocks, plan.layout.corners))
     inputs = sum(layers[-1].sum(axis=0, dtype=np.float64) for layers in plan.activations())
     came_back = weights[:-1] @ slopes[-1]  # the biases' gradient is the sum of the last layer's deltas
-    return np.concatenate([weights.ravel(), inputs]), np.concatenate([slopes.ravel(), came_back])
+    return (
+        np.concatenate([weights.ravel(), corners.ravel(), inputs]),
+        np.concatenate([slopes.ravel(), corner_slopes.ravel(), came_back]),
+    )
 
 
 def _factor(now: np.ndarray, last: np.ndarray) -> float:

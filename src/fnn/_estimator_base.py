@@ -26,6 +26,7 @@ from fnn._estimator_solvers import fit_lbfgs, fit_stochastic, split_off, thread_
 from fnn._formulas import (
     ACTIVATIONS,
     BINARY_CROSS_ENTROPY,
+    CORNER,
     CROSS_ENTROPY,
     OUTPUT_ONLY,
     Activation,
@@ -36,7 +37,8 @@ from fnn._layout import Layout
 from fnn._optimizers import FISTA, SGD, Adam
 from fnn._train import PROPAGATIONS, fitting_loss
 
-ACTIVATION_NAMES = frozenset({"logistic", *ACTIVATIONS})
+# coefs_ and intercepts_ have no place for what a corner trains.
+ACTIVATION_NAMES = frozenset({"logistic", *ACTIVATIONS}) - {"corner"}
 INNER_NAMES = frozenset(name for name in ACTIVATION_NAMES if name not in ("softmax", "exp"))
 DEFAULT_OUTPUTS = {"poisson": "exp", "cross_entropy": "softmax", "binary_cross_entropy": "logistic"}
 
@@ -54,7 +56,7 @@ def hidden_activations(activation: str | Activation | Sequence[str | Activation]
     if len(listed) != count:
         raise ValueError(f"activation: expected one, or {count}, one a hidden layer, got {len(listed)}")
     for one in listed:
-        if one not in INNER_NAMES and (not isinstance(one, Activation) or one.code in OUTPUT_ONLY):
+        if one not in INNER_NAMES and (not isinstance(one, Activation) or one.code in (*OUTPUT_ONLY, CORNER)):
             expected = f"{', '.join(sorted(INNER_NAMES))}, or such a member of fnn.activations"
             raise ValueError(f"activation: expected {expected} in hidden layers, got {one!r}")
     return [find_activation(one) for one in listed]
@@ -263,6 +265,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _output_activation(self) -> str | Activation:
         """Return the activation of the output layer, if it has one by scikit-learn's name."""
         asked = self.out_activation
+        if isinstance(asked, Activation) and asked.code == CORNER:
+            raise ValueError("out_activation: expected no corner, which coefs_ and intercepts_ have no place for")
         if asked is None:
             return DEFAULT_OUTPUTS.get(self._loss_name(), "identity")
         if isinstance(asked, Activation) and asked != ACTIVATIONS.get(asked.name):

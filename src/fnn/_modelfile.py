@@ -18,21 +18,21 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from fnn._formulas import ACTIVATIONS, OUTPUT_ONLY, Activation
+from fnn._formulas import ACTIVATIONS, CORNER, OUTPUT_ONLY, Activation
 from fnn._layout import SKIP_MODES, Layout, Skip, parameter_count, skip_fault
 
 MAGIC = b"\x89FNN\r\n\x1a\n"  # as in PNG: a transfer in text mode, or one of 7 bits, damages it visibly
-VERSION = 2  # 1 knew neither skips nor rate scales
+VERSION = 3  # 1 knew neither skips nor rate scales, 2 no corners
 LENGTHS = struct.Struct("<II")  # version, length of the header
 ALIGNMENT = 64
 DIGEST_BYTES = hashlib.sha256().digest_size
 MAX_HEADER = 1 << 20
 MAX_SIZE = 1 << 64  # of a layer: products of two can still be printed
 DTYPES: dict[str, np.dtype] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
-HEADER_KEYS = {
-    1: {"format", "sizes", "activations", "dtype", "count"},
-    2: {"format", "sizes", "activations", "skips", "rate_scales", "dtype", "count"},
-}
+KEYS_1 = {"format", "sizes", "activations", "dtype", "count"}
+KEYS = KEYS_1 | {"skips", "rate_scales"}
+HEADER_KEYS = {1: KEYS_1, 2: KEYS, 3: KEYS}
+NO_CORNERS = (1, 2)  # versions
 FORMAT = "fnn network"
 
 
@@ -164,6 +164,8 @@ def _parse_header(encoded: bytes, version: int, refuse: Callable[[str], NoReturn
     activations = [_parse_activation(entry, refuse) for entry in entries]
     if any(activation.code in OUTPUT_ONLY for activation in activations[:-1]):
         refuse("damaged: expected softmax and exp on the last layer only")
+    if version in NO_CORNERS and any(activation.code == CORNER for activation in activations):
+        refuse(f"damaged: expected no corner in version {version}")
     skips = _parse_skips(header.get("skips", [[0, "add"]] * len(entries)), sizes, refuse)
     rate_scales = header.get("rate_scales", [1.0] * len(entries))
     if (
@@ -174,7 +176,7 @@ def _parse_header(encoded: bytes, version: int, refuse: Callable[[str], NoReturn
         refuse(f"damaged: expected {len(entries)} rate scales, finite numbers > 0")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         refuse(f"damaged: expected dtype float32 or float64, got {dtype!r}")
-    total = parameter_count(sizes, skips)
+    total = parameter_count(sizes, skips, activations)
     if type(count) is not int or count != total or total >= 1 << 60:
         refuse(f"damaged: its sizes make {total} parameters, got a count of {str(count)[:100]}")
     return Layout(tuple(sizes), tuple(activations), skips, tuple(rate_scales)), DTYPES[dtype]

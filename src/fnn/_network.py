@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from fnn import _backprop_numpy, _checks, _dispatch, _modelfile, _threads, _train
-from fnn._formulas import OUTPUT_ONLY, Activation, Loss, find_activation, is_finite_real
+from fnn._formulas import CORNER_START, OUTPUT_ONLY, Activation, Loss, find_activation, is_finite_real
 from fnn._layout import SKIP_MODES, Layout, Skip, parameter_count, skip_fault
 from fnn._optimizers import SGD, Optimizer
 
@@ -51,7 +51,8 @@ class Dense:
     units : int
         Number of neurons, >= 1.
     activation : str or Activation, default "relu"
-        Name or member of `fnn.activations`.
+        Name or member of `fnn.activations`.  corner: two slopes and an offset of every neuron's own, which are trained and
+        start as leaky_relu (docs/backprop.md, eq. 2a).
     slope : float, optional
         Slope below zero of leaky_relu, >= 0; 0.01 unless given.  An error with any other activation.
     skip : int, default 0
@@ -99,7 +100,7 @@ class Dense:
 
 
 class LayerViews(list[np.ndarray]):
-    """The weights or the biases of every layer: views of the flat vector.  Assigning to an entry copies into it."""
+    """The weights, biases or corners of every layer: views of the flat vector.  Assigning to an entry copies into it."""
 
     def __init__(self, views: Iterable[np.ndarray], kind: str) -> None:
         super().__init__(views)
@@ -133,7 +134,8 @@ class Network:
     init : {"glorot", "he", "reference", "zeros"}, default "glorot"
         How the parameters start.  glorot: weights uniform in ±sqrt(6 / (I + O)), biases 0 (Glorot and Bengio 2010).
         he: weights normal with deviation sqrt(2 / I), biases 0 (He et al. 2015).  reference: as the C++ class does it,
-        weights and biases uniform in ±1/sqrt(I) with the middle tenth left out.  zeros: all 0.
+        weights and biases uniform in ±1/sqrt(I) with the middle tenth left out.  zeros: all 0.  Corners start as left
+        slope 0.01, offset 0, right slope 1, whatever `init` says.
     seed : int, None or numpy.random.Generator, default 0
         What the random numbers come from; None takes new ones every time.
 
@@ -195,6 +197,7 @@ class Network:
     def parameters(self) -> np.ndarray:
         """All weights and biases, shape (P,): layer after layer, each (I + 1, O) row by row, the bias row last.
 
+        Behind the biases of a layer with corners come its left slopes, offsets and right slopes: (I + 4, O).
         Writable in place.  Assigning copies a finite vector of the same shape into it.
         """
         return self._parameters
@@ -220,6 +223,15 @@ class Network:
     @biases.setter
     def biases(self, values: Sequence[ArrayLike]) -> None:
         self.biases[:] = values
+
+    @property
+    def corners(self) -> LayerViews:
+        """Corners of every layer, views (3, O) of `parameters`: left slopes, offsets, right slopes; (0, O) where none."""
+        return LayerViews(self._layout.corners(self._parameters), "corners")
+
+    @corners.setter
+    def corners(self, values: Sequence[ArrayLike]) -> None:
+        self.corners[:] = values
 
     def forward(self, x: ArrayLike) -> np.ndarray:
         """Compute the outputs for every row of x.
@@ -405,9 +417,9 @@ class Network:
             Name or member of `fnn.losses`; it must go with the output activation.
         optimizer : SGD, Adam, FISTA or str, default SGD(0.01)
         saturation : float, optional
-            Keep every weight and bias inside ±saturation, after every update.
+            Keep every weight, bias and corner inside ±saturation, after every update.
         weight_floor : float, optional
-            Keep every weight and bias that moves outside ±weight_floor: it stops there once, and the next time is
+            Keep every weight, bias and corner that moves outside ±weight_floor: it stops there once, and the next time is
             thrown to the other side of zero.  So no weight dies at zero; it may slow down online training, which then
             goes through all weights at every row.
         sample_weight : array_like, shape (N,), optional
@@ -515,11 +527,13 @@ class Network:
         2      (32, 10)  softmax            330
         total                             2,410
         """
-        layers = zip(self._layout.shapes, self._layout.activations, strict=True)
+        offsets = self._layout.offsets
+        counts = [end - start for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+        layers = zip(self._layout.shapes, self._layout.activations, counts, strict=True)
         rows = [("layer", "shape", "activation", "parameters"), ("input", f"({self._layout.sizes[0]},)", "", "0")]
-        for number, ((fan_in, fan_out), activation) in enumerate(layers, start=1):
+        for number, ((fan_in, fan_out), activation, parameters) in enumerate(layers, start=1):
             slope = f"({activation.slope:g})" if activation.name == "leaky_relu" else ""
-            name, count = f"{activation.name}{slope}", f"{(fan_in + 1) * fan_out:,}"
+            name, count = f"{activation.name}{slope}", f"{parameters:,}"
             rows.append((str(number), f"({fan_in}, {fan_out})", name, count))
         rows.append(("total", "", "", f"{self._layout.n_parameters:,}"))
         a, b, c, d = (max(len(row[column]) for row in rows) for column in range(4))
@@ -603,7 +617,7 @@ def _layout(layers: Any, activation: Any, output: Any, dtype: np.dtype) -> Layou
     fault = skip_fault(sizes, skips)
     if fault:
         raise ValueError(f"skip: {fault}")
-    count = parameter_count(sizes, skips)
+    count = parameter_count(sizes, skips, chosen)
     if count * dtype.itemsize > sys.maxsize:
         raise ValueError(f"layers: expected parameters that fit in memory, got {count} for the sizes {sizes}")
     return Layout(tuple(sizes), tuple(chosen), skips, rate_scales)
@@ -622,6 +636,9 @@ def _initial(layout: Layout, dtype: np.dtype, init: str, rng: np.random.Generato
             block[:-1] = rng.uniform(-limit, limit, (fan_in, fan_out))
         elif init == "he":
             block[:-1] = rng.normal(0, np.sqrt(2 / fan_in), (fan_in, fan_out))
+    for corner, bends in zip(layout.corners(parameters), layout.bends, strict=True):
+        if bends:
+            corner.T[:] = CORNER_START
     return parameters
 
 
