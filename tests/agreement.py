@@ -86,6 +86,9 @@ def make_case(
     for block, (fan_in, fan_out) in zip(layout.blocks(parameters), layout.shapes, strict=True):
         block[:-1] = rng.uniform(-2, 2, (fan_in, fan_out)) / fan_in
         block[-1] = rng.uniform(-0.5, 0.5, fan_out)
+    for corner in layout.corners(parameters):
+        if len(corner):
+            corner[:] = rng.uniform(-1, 1, corner.shape)
     x = rng.normal(size=(rows, sizes[0]))
     x[rng.random(x.shape) < 0.3] = 0
     x[rows // 2 : rows // 2 + rows // 3] = 0
@@ -144,7 +147,17 @@ class ByOracle:
     def backward(block: np.ndarray, v: np.ndarray, phi: Activation, g: np.ndarray) -> np.ndarray:
         network = [oracle.Layer([], [], phi.name, phi.slope), oracle.Layer(block[:-1].tolist(), block[-1].tolist())]
         pairs = zip(v.tolist(), g.tolist(), strict=True)
-        return np.array([oracle.backward(network, [[], row, []], delta)[0] for row, delta in pairs])
+        return np.array([oracle.backward(network, [[], row, []], delta)[0][0] for row, delta in pairs])
+
+    @staticmethod
+    def bend(z: np.ndarray, corner: np.ndarray) -> np.ndarray:
+        return np.array([oracle.bend(row, corner.tolist()) for row in z.tolist()])
+
+    @staticmethod
+    def bend_back(z: np.ndarray, corner: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pairs = zip(z.tolist(), s.tolist(), strict=True)
+        deltas, shares = zip(*(oracle.bend_back(row, corner.tolist(), slope) for row, slope in pairs), strict=True)
+        return np.array(deltas), np.array(shares).transpose(1, 0, 2)
 
     @staticmethod
     def gradient(u: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -195,6 +208,14 @@ class ByTwin:
         return g @ block[:-1].T * twin.derivative_factor(v, phi)
 
     @staticmethod
+    def bend(z: np.ndarray, corner: np.ndarray) -> np.ndarray:
+        return twin.bend(z, corner)
+
+    @staticmethod
+    def bend_back(z: np.ndarray, corner: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return twin.bend_back(z, corner, s)
+
+    @staticmethod
     def gradient(u: np.ndarray, g: np.ndarray) -> np.ndarray:
         return np.vstack([u.T @ g, g.sum(axis=0)])
 
@@ -206,10 +227,11 @@ class ByTwin:
         state = np.zeros(len(flat) * max(1, rule.states))
         for update, rows in enumerate(batches(order, batch_size), start=1):
             scale, counts = scale_of(rows, weights, mean), np.ones(len(rows)) if weights is None else weights[rows]
-            layers = twin.forward(layout, flat, case.x[rows])
+            bends: twin.Bends = [None] * layout.n_layers
+            layers = twin.forward(layout, flat, case.x[rows], bends)
             losses, g = twin.output_delta(layers[-1], case.y[rows], case.loss, layout.activations[-1], scale)
-            deltas = twin.backward(layout, flat, layers, g * counts[:, None])
-            slope = twin.gradient(layout, layers, deltas, np.empty_like(flat))
+            deltas = twin.backward(layout, flat, layers, g * counts[:, None], bends)
+            slope = twin.gradient(layout, layers, deltas, np.empty_like(flat), bends)
             for w, into in zip(layout.weights(flat), layout.weights(slope), strict=True):
                 into += rule.alpha * scale * w
             losses, times = losses * counts, len(rows) * scale if mean else 1.0
@@ -237,12 +259,20 @@ def scale_of(rows: np.ndarray, weights: np.ndarray | None, mean: bool) -> float:
 def network_of(case: Case) -> list[oracle.Layer]:
     """Return the case's network as the oracle knows it."""
     layout = case.layout
-    parts = zip(layout.blocks(case.parameters), layout.activations, layout.skips, layout.rate_scales, strict=True)
+    blocks, corners = layout.blocks(case.parameters), layout.corners(case.parameters)
+    parts = zip(blocks, corners, layout.activations, layout.skips, layout.rate_scales, strict=True)
     return [
         oracle.Layer(
-            block[:-1].tolist(), block[-1].tolist(), phi.name, phi.slope, skip.distance, skip.mode == "concat", scale
+            block[:-1].tolist(),
+            block[-1].tolist(),
+            phi.name,
+            phi.slope,
+            skip.distance,
+            skip.mode == "concat",
+            scale,
+            corner.tolist(),
         )
-        for block, phi, skip, scale in parts
+        for block, corner, phi, skip, scale in parts
     ]
 
 
@@ -252,8 +282,8 @@ def scaled(layout: Layout, rule: Rule) -> Rule:
 
 
 def block_of(layer: oracle.Layer) -> np.ndarray:
-    """Return the oracle's layer, or its gradient or velocity, as a block (I + 1, O)."""
-    return np.array([*layer.weights, layer.biases])
+    """Return the oracle's layer, or its gradient or velocity, as a block (I + 1, O), or (I + 4, O) with corners."""
+    return np.array(layer.rows())
 
 
 def flat_of(layers: Iterable[oracle.Layer]) -> np.ndarray:
@@ -366,17 +396,22 @@ def check_derivative_factor(kernels: ModuleType, v: np.ndarray, activation: Acti
 def check_forward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> None:
     """Eq. 1 and 2, each layer from the kernel's own output of the layer below."""
     judged, p = case.in_double(), case.precision
-    layers = kernels.forward(case.layout, case.parameters, case.x)
+    bends: twin.Bends = [None] * case.layout.n_layers
+    layers = kernels.forward(case.layout, case.parameters, case.x, bends)
     assert len(layers) == case.layout.n_layers + 1
     agree(layers[0], judged.x, np.zeros(1), "layer 0")
-    blocks = judged.layout.blocks(judged.parameters)
+    blocks, corners = judged.layout.blocks(judged.parameters), judged.layout.corners(judged.parameters)
     for depth, (block, phi) in enumerate(zip(blocks, judged.layout.activations, strict=True), start=1):
         same_kind(layers[depth], case.x.dtype, f"layer {depth}")
         read = [layer.astype(np.float64) for layer in layers[:depth]]
         u, du = bounds.joined(judged.layout, read, [np.zeros_like(layer) for layer in read], depth - 1, p)
         want = judge.pre_activation(u, block)
         bound = bounds.pre_activation(u, du, block, np.zeros_like(block), p)[1]
-        if depth < case.layout.n_layers:
+        if case.layout.bends[depth - 1]:
+            agree(bends[depth - 1], want, bound, f"z of layer {depth} of {case.layout.sizes}")
+            z, corner = bends[depth - 1].astype(np.float64), corners[depth - 1]
+            want, bound = judge.bend(z, corner), bounds.bend(z, np.zeros_like(z), corner, np.zeros_like(corner), p)[1]
+        elif depth < case.layout.n_layers:
             z, want = want, judge.activate(want, phi)
             bound = bounds.activation(z, bound, want, phi, p)
         agree(layers[depth], want, bound, f"layer {depth} of {case.layout.sizes}")
@@ -402,11 +437,19 @@ def check_output_delta(kernels: ModuleType, case: Case, z: np.ndarray, scale: fl
 def check_backward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> None:
     """Eq. 5 and 6, each layer from the kernel's own delta of the layer above."""
     judged, p = case.in_double(), case.precision
-    layers = twin.forward(case.layout, case.parameters, case.x)
+    bends: twin.Bends = [None] * case.layout.n_layers
+    layers = twin.forward(case.layout, case.parameters, case.x, bends)
+    zs = list(bends)
     g = np.random.default_rng(len(layers[-1])).normal(size=layers[-1].shape).astype(case.x.dtype)
-    deltas = kernels.backward(case.layout, case.parameters, layers, g)
+    deltas = kernels.backward(case.layout, case.parameters, layers, g, bends)
     assert len(deltas) == case.layout.n_layers
-    agree(deltas[-1], g.astype(np.float64), np.zeros(1), "output delta")
+    for depth, (z, shares, corner) in enumerate(
+        zip(zs, bends, judged.layout.corners(judged.parameters), strict=True), start=1
+    ):
+        if z is not None:  # from the kernel's own slope by v, which is the offset's share
+            check_bend_back(judge, z, corner, shares, deltas[depth - 1], f"corners {depth} of {case.layout.sizes}")
+    output_slope = deltas[-1] if zs[-1] is None else bends[-1][1]
+    agree(output_slope, g.astype(np.float64), np.zeros(1), "output delta")
     for depth in range(case.layout.n_layers - 1, 0, -1):
         same_kind(deltas[depth - 1], case.x.dtype, f"delta {depth}")
         phi, v = judged.layout.activations[depth - 1], layers[depth].astype(np.float64)
@@ -416,7 +459,21 @@ def check_backward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> 
         factor = bounds.derivative_factor(v, np.zeros_like(v), phi, p)
         bound = bounds.elementwise(above @ w.T, dsums, *factor, 1, p)
         want = judge.backward(np.vstack([w, np.zeros(w.shape[1])]), v, phi, above)
-        agree(deltas[depth - 1], want, bound, f"delta {depth} of {case.layout.sizes}")
+        got = deltas[depth - 1] if zs[depth - 1] is None else bends[depth - 1][1]
+        agree(got, want, bound, f"delta {depth} of {case.layout.sizes}")
+
+
+def check_bend_back(
+    judge: Judge, z: np.ndarray, corner: np.ndarray, shares: np.ndarray, g: np.ndarray, what: str
+) -> None:
+    """Eq. 6a and the rows' shares in eq. 7b, from the kernel's own slope by v."""
+    p, z64, s, zero = Precision.of(z.dtype), z.astype(np.float64), shares[1].astype(np.float64), np.zeros(z.shape)
+    want_g, want_shares = judge.bend_back(z64, corner, s)
+    same_kind(shares, z.dtype, what)
+    agree(g, want_g, bounds.bend_back((z64, zero), corner, np.zeros_like(corner), (s, zero), p), f"delta, {what}")
+    for side in (0, 2):
+        limit = np.where(want_shares[side] != 0, bounds.elementwise(z64, zero, s, zero, 1, p), 0)
+        agree(shares[side], want_shares[side], limit, f"shares, {what}")
 
 
 def check_gradient(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> None:
@@ -425,11 +482,23 @@ def check_gradient(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> 
     layers = twin.forward(layout, case.parameters, case.x)
     rng = np.random.default_rng(len(case.x))
     deltas = [rng.normal(size=layer.shape).astype(case.x.dtype) for layer in layers[1:]]
+    bends = [
+        rng.normal(size=(3, *delta.shape)).astype(case.x.dtype) if bends else None
+        for delta, bends in zip(deltas, layout.bends, strict=True)
+    ]
     out = np.full_like(case.parameters, np.nan)
-    assert kernels.gradient(layout, layers, deltas, out) is out
+    assert kernels.gradient(layout, layers, deltas, out, bends) is out
+    sums = [None if shares is None else shares.astype(np.float64).sum(axis=1) for shares in bends]
+    limits = [
+        None if shares is None else case.precision.gamma(len(case.x)) * np.abs(shares.astype(np.float64)).sum(axis=1)
+        for shares in bends
+    ]
     layers64, deltas64 = ([values.astype(np.float64) for values in lists] for lists in (layers, deltas))
     exact = [[np.zeros_like(values) for values in lists] for lists in (layers64, deltas64)]
-    bound = bounds.gradient(layout, layers64, exact[0], deltas64, exact[1], case.precision)
+    bound = bounds.gradient(layout, layers64, exact[0], deltas64, exact[1], limits, case.precision)
+    for depth, corner in enumerate(layout.corners(out)):
+        if layout.bends[depth]:
+            agree(corner, sums[depth], limits[depth], f"gradient of corners {depth + 1} of {layout.sizes}")
     for depth, (got, limit) in enumerate(zip(layout.blocks(out), layout.blocks(bound), strict=True)):
         u, _ = bounds.joined(layout, layers64, exact[0], depth, case.precision)
         agree(got, judge.gradient(u, deltas64[depth]), limit, f"gradient {depth + 1} of {layout.sizes}")
@@ -719,11 +788,12 @@ def sweep_bounds(
     z, y = step.layers[-1], case.targets(step.rows)
     v = ByTwin.activate(z, phi)
     scale = step.scale if weights is None else step.scale * weights[step.rows, None]
-    dlosses, dg = bounds.output_delta(z, errors[-1], v, y, case.loss, phi, scale, p)
+    dlosses, dslope = bounds.output_delta(z, errors[-1], v, y, case.loss, phi, scale, p)
     if weights is not None:
         dlosses = weights[step.rows] * dlosses + bounds.DOUBLE.gamma(1) * np.abs(step.losses)
-    derrors = bounds.backward(layout, flat, step.layers, errors, step.deltas, dg, p)
-    return dlosses, bounds.gradient(layout, step.layers, errors, step.deltas, derrors, p)
+    slope = 2 * scale * (v - y) if layout.bends[-1] else step.deltas[-1]
+    derrors, dcorners = bounds.backward(layout, flat, step.layers, errors, step.deltas, (slope, dslope), p)
+    return dlosses, bounds.gradient(layout, step.layers, errors, step.deltas, derrors, dcorners, p)
 
 
 def updated_bounds(
@@ -734,28 +804,45 @@ def updated_bounds(
     layers, deltas = ([np.array([row]) for row in rows] for rows in (step.layers, step.deltas))
     errors = bounds.forward(layout, flat, layers, p)
 
-    def output(z: np.ndarray, dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return bounds.output_delta(z, dz, ByTwin.activate(z, phi), y, case.loss, phi, scale, p)
+    def output(v: np.ndarray, dv: np.ndarray) -> tuple[np.ndarray, bounds.Bounded]:
+        dlosses, dslope = bounds.output_delta(v, dv, ByTwin.activate(v, phi), y, case.loss, phi, scale, p)
+        return dlosses, (2 * scale * (v - y), dslope)  # the slope is of use for a corner, whose loss is squared_error
 
     after = (flat_of(step.network), np.empty_like(flat[1]))
     old, dold, new, dnew = (layout.blocks(part) for part in (*flat, *after))
-    dlosses, dg = output(layers[-1], errors[-1])
+    corners, dcorners, _, dnew_corners = (layout.corners(part) for part in (*flat, *after))
+    dlosses, s = output(layers[-1], errors[-1])
+    dg, dcorner = bounds.bent(layout, flat, layers, errors, last, s, p)
     g, derrors = np.array([step.first_delta]), [np.empty(0)] * layout.n_layers
     for depth in range(last, -1, -1):
         u, du = bounds.joined(layout, layers, errors, depth, p)
         ones, exact = bounds.with_ones(u, du)
         slope = ones.T @ g, bounds.product(ones.T, exact.T, g, dg, p)
         own = rule._replace(rate=rule.rate * layout.rate_scales[depth])
-        still = np.zeros_like(old[depth]), np.zeros_like(old[depth])
-        dnew[depth][:] = bounds.update((old[depth], dold[depth]), still, slope, own, p)[0]
+        dnew[depth][:] = updated(old[depth], dold[depth], slope, own, p)
+        if dcorner is not None:
+            slope = np.array(step.corner_slopes[depth]), dcorner
+            dnew_corners[depth][:] = updated(corners[depth], dcorners[depth], slope, own, p)
         if depth == last:
+            z = np.array([step.output])
             dz = bounds.pre_activation(u, du, new[depth], dnew[depth], p)[1]
-            dg = output(np.array([step.output]), dz)[1]
+            if layout.bends[last]:
+                corner = bounds.corner_of(layout, after, last)
+                v, dv = bounds.bend(z, dz, *corner, p)
+                dg = bounds.bend_back((z, dz), *corner, output(v, dv)[1], p)
+            else:
+                dg = output(z, dz)[1][1]
         derrors[depth] = dg
         if depth > 0:
             g = deltas[depth - 1]
-            dg = bounds.delta(layout, after, layers, errors, deltas, derrors, depth, p)
+            dg, dcorner = bounds.delta(layout, after, layers, errors, deltas, derrors, depth, flat, p)
     return dlosses, after[1]
+
+
+def updated(w: np.ndarray, dw: np.ndarray, slope: bounds.Bounded, rule: Rule, p: Precision) -> np.ndarray:
+    """Return the bound of parameters that have moved along a slope by plain SGD."""
+    still = np.zeros_like(w), np.zeros_like(w)
+    return bounds.update((w, dw), still, slope, rule, p)[0]
 
 
 def total_bound(losses: np.ndarray, dlosses: np.ndarray) -> float:

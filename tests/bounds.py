@@ -109,6 +109,46 @@ def derivative_factor(v: np.ndarray, dv: np.ndarray, phi: Activation, p: Precisi
     return np.ones_like(v), np.zeros_like(v)
 
 
+def bend(z: np.ndarray, dz: np.ndarray, corner: np.ndarray, dcorner: np.ndarray, p: Precision) -> Bounded:
+    """Eq. 14a: v = phi(z) for corners (3, O); a z that may lie on either side of 0 is small on both."""
+    (left, offset, right), (dleft, doffset, dright) = corner, dcorner
+    slope, dslope = np.where(z < 0, left, right), np.where(z < 0, dleft, dright)
+    steepest = np.maximum(np.abs(left) + dleft, np.abs(right) + dright)
+    either = np.abs(z * slope) + (1 + p.gamma(1)) * (np.abs(z) + dz) * steepest + p.eta
+    bent, dbent = z * slope, np.where(unsure(z, dz), either, elementwise(z, dz, slope, dslope, 1, p))
+    v = bent + offset
+    return v, dbent + doffset + p.gamma(1) * (np.abs(v) + dbent + doffset)
+
+
+def unsure(z: np.ndarray, dz: np.ndarray) -> np.ndarray:
+    """Where z may lie on either side of 0."""
+    return (np.abs(z) <= dz) & (dz > 0)
+
+
+def bend_back(z: Bounded, corner: np.ndarray, dcorner: np.ndarray, s: Bounded, p: Precision) -> np.ndarray:
+    """Eq. 15a: of the delta g = s * phi'(z) for corners (3, O)."""
+    (left, _, right), (dleft, _, dright) = corner, dcorner
+    factor = np.where(z[0] < 0, left, np.where(z[0] > 0, right, (left + right) / 2))
+    dfactor = np.where(z[0] < 0, dleft, np.where(z[0] > 0, dright, (dleft + dright) / 2))
+    of_mean = p.gamma(1) * (np.abs(left) + dleft + np.abs(right) + dright) + p.eta
+    dfactor = dfactor + np.where(z[0] == 0, of_mean, 0)
+    either = np.abs(left - right) + np.maximum(dleft, dright) + of_mean
+    return elementwise(*s, factor, np.where(unsure(*z), either, dfactor), 1, p)
+
+
+def corner_gradient(z: Bounded, s: Bounded, p: Precision) -> np.ndarray:
+    """Eq. 19b: of the gradient (3, O) of corners, sums over the rows of min(z, 0) s, of s and of max(z, 0) s."""
+    out = []
+    for side in (np.minimum(z[0], 0), np.ones_like(z[0]), np.maximum(z[0], 0)):
+        reached = (side != 0) | unsure(*z)  # what is certainly 0 adds nothing
+        dside = np.zeros_like(side) if len(out) == 1 else np.where(reached, z[1], 0)
+        most_side, most_s = np.abs(side) + dside, np.abs(s[0]) + s[1]
+        terms = (most_side != 0) & (most_s != 0)
+        roundings = p.gamma(len(side)) * most_side * most_s + p.eta * terms
+        out.append((roundings + dside * most_s + np.abs(side) * s[1]).sum(axis=0))
+    return np.array(out)
+
+
 def output_delta(
     z: np.ndarray,
     dz: np.ndarray,
@@ -188,8 +228,32 @@ def forward(layout: Layout, flat: Bounded, layers: list[np.ndarray], p: Precisio
     for depth, phi in enumerate(layout.activations, start=1):
         block, dblock = layout.blocks(flat[0])[depth - 1], layout.blocks(flat[1])[depth - 1]
         z, dz = pre_activation(*joined(layout, layers, errors, depth - 1, p), block, dblock, p)
+        if layout.bends[depth - 1]:
+            dz = bend(z, dz, *corner_of(layout, flat, depth - 1), p)[1]
         errors.append(dz if depth == layout.n_layers else activation(z, dz, layers[depth], phi, p))
     return errors
+
+
+def corner_of(layout: Layout, flat: Bounded, index: int) -> Bounded:
+    """The corners (3, O) of layer `index` (from 0)."""
+    return layout.corners(flat[0])[index], layout.corners(flat[1])[index]
+
+
+def bent(
+    layout: Layout,
+    flat: Bounded,
+    layers: list[np.ndarray],
+    errors: list[np.ndarray],
+    index: int,
+    s: Bounded,
+    p: Precision,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Eq. 15a and 19b for layer `index` (from 0): of its g, and of its corners' gradient (3, O) if it has some."""
+    if not layout.bends[index]:
+        return s[1], None
+    u, block = joined(layout, layers, errors, index, p), (layout.blocks(part)[index] for part in flat)
+    z = pre_activation(*u, *block, p)
+    return bend_back(z, *corner_of(layout, flat, index), s, p), corner_gradient(z, s, p)
 
 
 def backward(
@@ -198,15 +262,21 @@ def backward(
     layers: list[np.ndarray],
     errors: list[np.ndarray],
     deltas: list[np.ndarray],
-    dg: np.ndarray,
+    s: Bounded,
     p: Precision,
-) -> list[np.ndarray]:
-    """Eq. 18: of every layer's delta [g_1, ..., g_L]; `errors` go with `layers`, `dg` with g_L."""
-    derrors = [dg]
+) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Eq. 18: of every layer's delta [g_1, ..., g_L], and of every layer's corners' gradient.
+
+    `errors` go with `layers`; `s` is what the loss hands to the output layer: g_L, or the slope by v_L of a corner.
+    """
+    dg, dcorner = bent(layout, flat, layers, errors, layout.n_layers - 1, s, p)
+    derrors, dcorners = [dg], [dcorner]
     for depth in range(layout.n_layers - 1, 0, -1):
         below = [np.empty(0)] * depth
-        derrors.insert(0, delta(layout, flat, layers, errors, deltas, [*below, *derrors], depth, p))
-    return derrors
+        dg, dcorner = delta(layout, flat, layers, errors, deltas, [*below, *derrors], depth, flat, p)
+        derrors.insert(0, dg)
+        dcorners.insert(0, dcorner)
+    return derrors, dcorners
 
 
 def delta(
@@ -217,15 +287,19 @@ def delta(
     deltas: list[np.ndarray],
     derrors: list[np.ndarray],
     depth: int,
+    own: Bounded,
     p: Precision,
-) -> np.ndarray:
-    """Eq. 18 for one layer: of g_depth, from the deltas [g_1, ..., g_L] of all layers that read its activation."""
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Eq. 18 for one layer: of g_depth, from the deltas [g_1, ..., g_L] of all layers that read its activation; and of
+    its corners' gradient.  `flat` are the parameters above, `own` those that its activation was computed with."""
     above = [layer for layer, _ in readers(layout, depth)]
     g, dg = (np.concatenate([lists[layer] for layer in above], axis=1) for lists in (deltas, derrors))
     w, dw = (read_weights(layout, part, depth).T for part in flat)
     dsums = product(g, dg, w, dw, p)
+    if layout.bends[depth - 1]:
+        return bent(layout, own, layers, errors, depth - 1, (g @ w, dsums), p)
     factor = derivative_factor(layers[depth], errors[depth], layout.activations[depth - 1], p)
-    return elementwise(g @ w, dsums, *factor, 1, p)
+    return elementwise(g @ w, dsums, *factor, 1, p), None
 
 
 def gradient(
@@ -234,13 +308,16 @@ def gradient(
     errors: list[np.ndarray],
     deltas: list[np.ndarray],
     derrors: list[np.ndarray],
+    dcorners: list[np.ndarray | None],
     p: Precision,
 ) -> np.ndarray:
-    """Eq. 19: of the gradient (P,), one product a layer; the bias is fed by a constant 1."""
+    """Eq. 19: of the gradient (P,), one product a layer; the bias is fed by a constant 1.  `dcorners`: eq. 19b."""
     out = np.empty(layout.n_parameters)
     for index, (block, g, dg) in enumerate(zip(layout.blocks(out), deltas, derrors, strict=True)):
         ones, exact = with_ones(*joined(layout, layers, errors, index, p))
         block[:] = product(ones.T, exact.T, g, dg, p)
+        if dcorners[index] is not None:
+            layout.corners(out)[index][:] = dcorners[index]
     return out
 
 

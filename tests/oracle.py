@@ -28,6 +28,16 @@ class Layer(NamedTuple):
     skip: int = 0  # it also reads the activation so many layers earlier
     concat: bool = False  # and has weights for it of its own, or adds it
     rate_scale: float = 1.0
+    corner: Sequence[Row] = ()  # left slopes, offsets, right slopes (3, O), where the activation is one
+
+    def rows(self) -> list[Row]:
+        """All that is trained."""
+        return [*self.weights, self.biases, *self.corner]
+
+    def with_rows(self, rows: list[Row]) -> "Layer":
+        """The same layer, or what is shaped like it, with other numbers."""
+        height = len(self.weights)
+        return self._replace(weights=rows[:height], biases=rows[height], corner=rows[height + 1 :])
 
 
 class Rule(NamedTuple):
@@ -88,7 +98,7 @@ def activate(z: Row, activation: str, slope: float = 0.0) -> Row:
         return [share / sum(shares) for share in shares]
     if activation == "exp":
         return [math.exp(number) if number <= LARGEST_EXPONENT else number + math.inf for number in z]
-    assert activation == "identity"
+    assert activation in ("identity", "corner")  # a corner has been bent already
     return list(z)
 
 
@@ -102,8 +112,31 @@ def derivative_factor(v: Row, activation: str, slope: float = 0.0) -> Row:
         return [(1 - number) * (1 + number) for number in v]
     if activation == "sigmoid":
         return [number - number * number for number in v]
-    assert activation == "identity"
+    assert activation in ("identity", "corner")
     return [1.0] * len(v)
+
+
+def bend(z: Row, corner: Sequence[Row]) -> Row:
+    """Eq. 2a for one row: v = phi(z)."""
+    return [
+        number * (left if number < 0 else right) + offset
+        for number, left, offset, right in zip(z, *corner, strict=True)
+    ]
+
+
+def bend_back(z: Row, corner: Sequence[Row], s: Row) -> tuple[Row, Matrix]:
+    """Eq. 6a and 7b for one row: from the slope by v that by z, and its share in the gradient of the corner (3, O)."""
+    left, _, right = corner
+    factors = [
+        a if number < 0 else b if number > 0 else (a + b) / 2 for number, a, b in zip(z, left, right, strict=True)
+    ]
+    g = [slope * factor for slope, factor in zip(s, factors, strict=True)]
+    shares = [number * slope for number, slope in zip(z, s, strict=True)]
+    return g, [
+        [share if number < 0 else 0.0 for share, number in zip(shares, z, strict=True)],
+        list(s),
+        [share if not number < 0 else 0.0 for share, number in zip(shares, z, strict=True)],
+    ]
 
 
 def layer_input(layer: Layer, layers: Sequence[Row], depth: int) -> Row:
@@ -125,10 +158,12 @@ def pre_activation(layer: Layer, u: Row) -> Row:
 
 
 def forward(network: Sequence[Layer], x: Row) -> list[Row]:
-    """Eq. 1 and 2 for one row: [x, v_1, ..., v_(L-1), z_L]."""
+    """Eq. 1 and 2 for one row: [x, v_1, ..., v_(L-1), z_L]; of a corner v_L."""
     layers = [x]
     for depth, layer in enumerate(network):
         z = pre_activation(layer, layer_input(layer, layers, depth))
+        if layer.corner:
+            z = bend(z, layer.corner)
         layers.append(z if layer is network[-1] else activate(z, layer.activation, layer.slope))
     return layers
 
@@ -154,7 +189,7 @@ def joint_loss(z: Row, y: Row, loss: str, output: Layer) -> float:
 
 
 def output_delta(z: Row, y: Row, loss: str, output: Layer) -> Row:
-    """Eq. 4: g_L = dloss/dz of one row."""
+    """Eq. 4: g_L = dloss/dz of one row; of a corner z is v_L, and this is the slope by it."""
     v = activate(z, output.activation, output.slope)
     if loss == "squared_error":
         factors = derivative_factor(v, output.activation, output.slope)
@@ -174,20 +209,35 @@ def hand_back(layer: Layer, depth: int, g: Row, slopes: Matrix) -> None:
             slopes[depth - layer.skip][i - width if layer.concat else i] += share
 
 
-def backward(network: Sequence[Layer], layers: Sequence[Row], g: Row) -> list[Row]:
-    """Eq. 5, 5a and 6 for one row: [g_1, ..., g_L]."""
-    deltas = [g]
+def through_corner(layer: Layer, layers: Sequence[Row], depth: int, s: Row) -> tuple[Row, Matrix]:
+    """Eq. 6a and 7b for one row: g and the corner's gradient of the layer at `depth`; without a corner s is g."""
+    if not layer.corner:
+        return s, []
+    return bend_back(pre_activation(layer, layer_input(layer, layers, depth)), layer.corner, s)
+
+
+def backward(network: Sequence[Layer], layers: Sequence[Row], g: Row) -> tuple[list[Row], list[Matrix]]:
+    """Eq. 5, 5a, 6 and 6a for one row: [g_1, ..., g_L], and every corner's gradient, from `output_delta`."""
+    last = len(network) - 1
+    g, shares = through_corner(network[last], layers, last, g)
+    deltas, of_corners = [g], [shares]
     slopes = [[0.0] * len(layer) for layer in layers]
     for depth in range(len(network) - 1, 0, -1):
         below = network[depth - 1]
         hand_back(network[depth], depth, deltas[0], slopes)
         factors = derivative_factor(layers[depth], below.activation, below.slope)
-        deltas.insert(0, [factor * total for factor, total in zip(factors, slopes[depth], strict=True)])
-    return deltas
+        s = [factor * total for factor, total in zip(factors, slopes[depth], strict=True)]
+        g, shares = through_corner(below, layers, depth - 1, s)
+        deltas.insert(0, g)
+        of_corners.insert(0, shares)
+    return deltas, of_corners
 
 
-def layer_gradient(inputs: Matrix, deltas: Matrix) -> Layer:
-    """Eq. 7 for one layer: the sums over the batch of u_i g_o and of g_o.  inputs (B, I), deltas (B, O)."""
+def layer_gradient(inputs: Matrix, deltas: Matrix, of_corner: Sequence[Matrix] = ()) -> Layer:
+    """Eq. 7 and 7b for one layer: the sums over the batch of u_i g_o, of g_o and of the rows' shares.
+
+    inputs (B, I), deltas (B, O), of_corner (B, 3, O).
+    """
     width = len(deltas[0])
     weights = [[0.0] * width for _ in inputs[0]]
     biases = [0.0] * width
@@ -196,7 +246,8 @@ def layer_gradient(inputs: Matrix, deltas: Matrix) -> Layer:
             biases[o] += delta
             for i, number in enumerate(u):
                 weights[i][o] += number * delta
-    return Layer(weights, biases)
+    corner = [[sum(column) for column in zip(*rows, strict=True)] for rows in zip(*of_corner, strict=True)]
+    return Layer(weights, biases, corner=corner)
 
 
 def adam_moved(
@@ -204,9 +255,7 @@ def adam_moved(
 ) -> tuple[Layer, list[Layer]]:
     """Eq. 8 and 9 for one layer, Adam, at an update counted from 1: new parameters and new moments."""
     rows: list[list[Row]] = [[], [], []]
-    for numbers, means, squares, slopes in zip(
-        *([*part.weights, part.biases] for part in (layer, *states, gradient)), strict=True
-    ):
+    for numbers, means, squares, slopes in zip(*(part.rows() for part in (layer, *states, gradient)), strict=True):
         for row in rows:
             row.append([])
         for w, m, v, g in zip(numbers, means, squares, slopes, strict=True):
@@ -217,7 +266,7 @@ def adam_moved(
             for row, number in zip(rows, (limited(w + step, w, rule), m_new, v_new), strict=True):
                 row[-1].append(number)
     after, mean, square = rows
-    return layer._replace(weights=after[:-1], biases=after[-1]), [Layer(s[:-1], s[-1]) for s in (mean, square)]
+    return layer.with_rows(after), [gradient.with_rows(s) for s in (mean, square)]
 
 
 def fista_moved(
@@ -231,7 +280,7 @@ def fista_moved(
     if rule.fixed_nu:
         nu = 0.0 if update == 1 else 1.0
     rows: list[list[Row]] = [[] for _ in range(1 + len(states))]
-    for parts in zip(*([*part.weights, part.biases] for part in (layer, *states, gradient)), strict=True):
+    for parts in zip(*(part.rows() for part in (layer, *states, gradient)), strict=True):
         for row in rows:
             row.append([])
         for w, moves, *last, g in zip(*parts, strict=True):
@@ -247,7 +296,7 @@ def fista_moved(
             for row, number in zip(rows, (end, moves, g), strict=False):
                 row[-1].append(number)
     after, *kept = rows
-    return layer._replace(weights=after[:-1], biases=after[-1]), [Layer(s[:-1], s[-1]) for s in kept]
+    return layer.with_rows(after), [gradient.with_rows(s) for s in kept]
 
 
 def moved(layer: Layer, states: list[Layer], gradient: Layer, rule: Rule, update: int = 1) -> tuple[Layer, list[Layer]]:
@@ -259,18 +308,13 @@ def moved(layer: Layer, states: list[Layer], gradient: Layer, rule: Rule, update
         return fista_moved(layer, states, gradient, rule, update)
     (velocity,) = states
     rows, velocities = [], []
-    for numbers, speeds, slopes in zip(
-        [*layer.weights, layer.biases],
-        [*velocity.weights, velocity.biases],
-        [*gradient.weights, gradient.biases],
-        strict=True,
-    ):
+    for numbers, speeds, slopes in zip(layer.rows(), velocity.rows(), gradient.rows(), strict=True):
         velocities.append([rule.momentum * v - rule.rate * g for v, g in zip(speeds, slopes, strict=True)])
         steps = velocities[-1]
         if rule.nesterov:
             steps = [rule.momentum * v - rule.rate * g for v, g in zip(velocities[-1], slopes, strict=True)]
         rows.append([limited(w + step, w, rule) for w, step in zip(numbers, steps, strict=True)])
-    return layer._replace(weights=rows[:-1], biases=rows[-1]), [Layer(velocities[:-1], velocities[-1])]
+    return layer.with_rows(rows), [gradient.with_rows(velocities)]
 
 
 def saturated(weight: float, limit: float) -> float:
@@ -298,7 +342,7 @@ def row_of(y: Row | int, width: int) -> Row:
 
 
 def zeros_like(layer: Layer) -> Layer:
-    return Layer([[0.0] * len(layer.biases) for _ in layer.weights], [0.0] * len(layer.biases))
+    return layer.with_rows([[0.0] * len(layer.biases) for _ in layer.rows()])
 
 
 def sweep(network: Sequence[Layer], x: Matrix, y: Sequence[Row | int], counts: Row, loss: str, scale: float) -> Step:
@@ -309,15 +353,17 @@ def sweep(network: Sequence[Layer], x: Matrix, y: Sequence[Row | int], counts: R
     layers = [forward(network, row) for row in x]
     rows = list(zip(layers, targets, counts, strict=True))
     losses = [count * row_loss(row[-1], target, loss, output) for row, target, count in rows]
-    deltas = [
+    back = [
         backward(network, row, [scale * count * number for number in output_delta(row[-1], target, loss, output)])
         for row, target, count in rows
     ]
+    deltas, of_corners = ([row[part] for row in back] for part in (0, 1))
     layers_by_depth = [list(column) for column in zip(*layers, strict=True)]
     deltas_by_depth = [list(column) for column in zip(*deltas, strict=True)]
+    corners_by_depth = [list(column) for column in zip(*of_corners, strict=True)]
     gradient = [
-        layer_gradient([layer_input(layer, row, depth) for row in layers], g)
-        for depth, (layer, g) in enumerate(zip(network, deltas_by_depth, strict=True))
+        layer_gradient([layer_input(layer, row, depth) for row in layers], *parts)
+        for depth, (layer, *parts) in enumerate(zip(network, deltas_by_depth, corners_by_depth, strict=True))
     ]
     return Step(layers_by_depth, losses, deltas_by_depth, gradient, [], list(network), sum(losses))
 
@@ -374,6 +420,7 @@ class UpdatedStep(NamedTuple):
     first_delta: Row  # g_L, from the output before the update
     output: Row  # z_L, after the last layer's step
     deltas: list[Row]  # [g_1, ..., g_(L-1), g_L], the last from the output after the last layer's step
+    corner_slopes: list[Matrix]  # of every layer, what its corner has moved along; empty without one
     network: list[Layer]  # after the update
 
 
@@ -389,23 +436,31 @@ def train_through_updated(
     """Eq. 21 to 23, row after row; the loss of each counts as often as `scales` says."""
     for row in order:
         target = row_of(y[row], len(network[-1].biases))
-        layers = forward(network, x[row])
-        first = g = [scales[row] * slope for slope in output_delta(layers[-1], target, loss, network[-1])]
+        layers, last = forward(network, x[row]), len(network) - 1
+        s = [scales[row] * slope for slope in output_delta(layers[-1], target, loss, network[-1])]
+        g, shares = through_corner(network[last], layers, last, s)
+        first = g
         slopes = [[0.0] * len(layer) for layer in layers]
-        after, deltas, z = list(network), [], layers[-1]
-        for depth in range(len(network) - 1, -1, -1):
+        after, deltas, corner_slopes, z = list(network), [], [], layers[-1]
+        for depth in range(last, -1, -1):
             u = layer_input(network[depth], layers, depth)
-            after[depth], _ = moved(
-                network[depth], [zeros_like(network[depth])], layer_gradient([u], [g]), rule._replace(momentum=0.0)
-            )
-            if depth == len(network) - 1:
-                z = pre_activation(after[depth], u)
-                g = [scales[row] * slope for slope in output_delta(z, target, loss, network[-1])]
+            slope = layer_gradient([u], [g], [shares])
+            corner_slopes.insert(0, shares)
+            after[depth], _ = moved(network[depth], [zeros_like(network[depth])], slope, rule._replace(momentum=0.0))
+            if depth == last:
+                z, corner = pre_activation(after[last], u), after[last].corner
+                out = bend(z, corner) if corner else z
+                g = [scales[row] * slope for slope in output_delta(out, target, loss, network[-1])]
+                if corner:
+                    g, _ = bend_back(z, corner, g)
             deltas.insert(0, g)
             if depth > 0:
                 hand_back(after[depth], depth, g, slopes)
                 below = network[depth - 1]
                 factors = derivative_factor(layers[depth], below.activation, below.slope)
-                g = [factor * total for factor, total in zip(factors, slopes[depth], strict=True)]
-        yield UpdatedStep(layers, row_loss(layers[-1], target, loss, network[-1]), first, z, deltas, after)
+                s = [factor * total for factor, total in zip(factors, slopes[depth], strict=True)]
+                g, shares = through_corner(below, layers, depth - 1, s)
+        yield UpdatedStep(
+            layers, row_loss(layers[-1], target, loss, network[-1]), first, z, deltas, corner_slopes, after
+        )
         network = after

@@ -21,7 +21,7 @@ from fnn._formulas import ACTIVATIONS
 from fnn._optimizers import Rule
 
 DTYPES = ["float32", "float64"]
-HIDDEN = ["identity", "relu", "leaky_relu", "tanh", "sigmoid"]
+HIDDEN = ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "corner"]
 RULES = {
     "plain": Rule(0.02, 0.0, False, np.inf),
     "saturated": Rule(0.02, 0.0, False, 0.1),

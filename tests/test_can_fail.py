@@ -33,7 +33,7 @@ FISTA = Rule(0.002, 0.0, False, 0.5, fista=True, fast_brake=True)
 FISTA_FIXED = Rule(0.002, 0.0, False, 0.5, fista=True, fast_brake=True, fixed_nu=True)
 FLOORED = Rule(0.05, 0.0, False, np.inf, floor=0.0625)
 FISTA_FLOORED = FISTA._replace(floor=0.03125)
-INNER = ["identity", "relu", "leaky_relu", "tanh", "sigmoid"]
+INNER = ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "corner"]
 
 
 # ---- The checks, each on cases that reach every line it is to guard ------------------------------

@@ -15,7 +15,7 @@ import fnn
 from agreement import PAIRS, ByOracle, make_case
 from fnn import _backprop_numpy, _dispatch
 
-HIDDEN = ["identity", "relu", "leaky_relu", "tanh", "sigmoid"]
+HIDDEN = ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "corner"]
 H = 1e-3
 ROUNDINGS = 50  # units of roundoff in a loss of a few dozen terms
 U = 2.0**-53
@@ -40,10 +40,11 @@ def check_slope(function, slope, h, what):
 def kinks_within(case, reach):
     """Whether a step of `reach` in a parameter may carry a neuron across the kink of its activation."""
     layers, near = case.x, False
-    for block, phi in zip(case.layout.blocks(case.parameters), case.layout.activations, strict=True):
+    parts = (case.layout.blocks(case.parameters), case.layout.corners(case.parameters), case.layout.activations)
+    for block, corner, phi in zip(*parts, strict=True):
         z = layers @ block[:-1] + block[-1]
-        near |= phi.name in ("relu", "leaky_relu") and bool(np.abs(z).min() < reach)
-        layers = _backprop_numpy.activate(z, phi)
+        near |= phi.name in ("relu", "leaky_relu", "corner") and bool(np.abs(z).min() < reach)
+        layers = _backprop_numpy.bend(z, corner) if len(corner) else _backprop_numpy.activate(z, phi)
     return near
 
 

@@ -1350,8 +1350,8 @@ def derivative_factor(v, activation):
 def forward(layout, parameters, x, bends=None):
     """Eq. 1 and 2 for every layer: [x, v_1, ..., v_(L-1), z_L].
 
-    The last entry is the output layer's pre-activation, from which both the output and the loss are computed; of a corner
-    it is v_L.  `bends` (L entries) takes the z of layers with a corner.
+    The last entry is the output layer's pre-activation, from which both the output and the loss are computed; of a
+    corner it is v_L.  `bends` (L entries) takes the z of layers with a corner.
     """
     cdef Workspace work = Workspace(layout, parameters.dtype, len(x), 0, 1)
     work.load(parameters, INFINITY)
@@ -1393,10 +1393,10 @@ cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, co
 
 
 def output_delta(z, y, loss, activation, scale):
-    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O); of a corner z is v, and g the slope
-    by it.
+    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O).
 
-    `y` has shape (B, O), or (B,) of integers for cross_entropy with class labels.
+    `y` has shape (B, O), or (B,) of integers for cross_entropy with class labels.  Of a corner z is v_L and g the slope
+    by it.
     """
     work = Workspace(Layout((1, z.shape[1]), (activation,)), z.dtype, 1, 0, 1)
     z = np.ascontiguousarray(z)

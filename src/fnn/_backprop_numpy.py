@@ -78,8 +78,7 @@ def bend(z: np.ndarray, corner: np.ndarray) -> np.ndarray:
 
 
 def bend_back(z: np.ndarray, corner: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eq. 6a: from the slope s of the loss by v the delta g, both (B, O), and each row's share in the gradient of the
-    corners (3, B, O)."""
+    """Eq. 6a: the delta g (B, O), from the slope s (B, O) by v, and the rows' shares in eq. 7b (3, B, O)."""
     left, _, right = corner
     below, share = z < 0, z * s
     factor = np.where(below, left, np.where(z > 0, right, (left + right) / 2))
@@ -99,8 +98,8 @@ def layer_input(layout: Layout, layers: list[np.ndarray], index: int) -> np.ndar
 def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray, bends: Bends | None = None) -> list[np.ndarray]:
     """Eq. 1 and 2 for every layer: [x, v_1, ..., v_(L-1), z_L].
 
-    The last entry is the output layer's pre-activation, from which both the output and the loss are computed; of a corner
-    it is v_L.  `bends` (L entries) takes the z of layers with a corner.
+    The last entry is the output layer's pre-activation, from which both the output and the loss are computed; of a
+    corner it is v_L.  `bends` (L entries) takes the z of layers with a corner.
     """
     layers, corners = [x], layout.corners(parameters)
     for index, (block, activation) in enumerate(zip(layout.blocks(parameters), layout.activations, strict=True)):
@@ -117,10 +116,10 @@ def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray, bends: Bends 
 def output_delta(
     z: np.ndarray, y: np.ndarray, loss: Loss, activation: Activation, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O); of a corner z is v, and g the slope
-    by it.
+    """Eq. 4: the loss of every row (B,) in float64, and g = scale * dloss/dz (B, O).
 
-    `y` has shape (B, O), or (B,) of integers for cross_entropy with class labels.
+    `y` has shape (B, O), or (B,) of integers for cross_entropy with class labels.  Of a corner z is v_L and g the slope
+    by it.
     """
     v = activate(z, activation)
     if loss.code == SQUARED_ERROR:
@@ -169,8 +168,7 @@ def propagate(
 
 
 def through_corner(corners: list[np.ndarray], index: int, s: np.ndarray, bends: Bends | None) -> np.ndarray:
-    """Eq. 6a for layer `index`, whose z in `bends` makes room for the shares in the corners' gradient; without a corner s
-    is g already."""
+    """Eq. 6a for layer `index`, whose z in `bends` makes room for the rows' shares; without a corner s is g already."""
     if not len(corners[index]):
         return s
     assert bends is not None
@@ -209,7 +207,9 @@ def gradient(
         np.sum(g, axis=0, out=block[-1])
         if len(corner):
             assert bends is not None
-            np.sum(bends[index], axis=1, out=corner)
+            shares = bends[index]
+            assert shares is not None
+            np.sum(shares, axis=1, out=corner)
     return out
 
 
@@ -471,10 +471,10 @@ def _step_through_updated(work: Workspace, x: np.ndarray, y: np.ndarray, loss: L
         if bent is not None:
             corner[:] = saturated_update(corner, work.state, bent.sum(axis=1), scaled)
         if index == layout.n_layers - 1:
-            z = u @ block[:-1] + block[-1]
+            anew = u @ block[:-1] + block[-1]
             if bent is not None:
-                z, bends[index] = bend(z, corner), z
-            g = through_corner(corners, index, output_delta(z, y, loss, output, scale)[1], bends)
+                anew, bends[index] = bend(anew, corner), anew
+            g = through_corner(corners, index, output_delta(anew, y, loss, output, scale)[1], bends)
         if index > 0:
             g = through_corner(corners, index - 1, propagate(layout, block, layers, index, g, skipped), bends)
     return scale * float(row_losses.sum())

@@ -1,8 +1,8 @@
 """The layout of a network's parameters in one flat vector.
 
-All parameters live in one contiguous 1-D array, layer after layer, each layer a C-ordered block of shape (I + 1, O) whose
-last row is the bias.  A layer with a corner has three rows more behind it: left slope, offset, right slope.  Only the
-table in this file knows the offsets; everything else asks for views.
+All parameters live in one contiguous 1-D array, layer after layer, each layer a C-ordered block of shape (I + 1, O)
+whose last row is the bias.  A layer with a corner has three rows more behind it: left slope, offset, right slope.  Only
+the table in this file knows the offsets; everything else asks for views.
 
 Shape letters used in every docstring of the package: B rows of a batch, I fan-in of a layer, O its fan-out, L layers,
 P parameters.
@@ -153,7 +153,7 @@ class Layout:
         ]
 
     def corners(self, flat: np.ndarray) -> list[np.ndarray]:
-        """Views (3, O) of every layer's corners in a flat vector (P,): left slope, offset, right slope; (0, O) without."""
+        """Views (3, O) of every layer's left slopes, offsets, right slopes in a flat vector (P,); (0, O) without."""
         return [
             flat[start + (fan_in + 1) * fan_out : end].reshape(-1, fan_out)
             for start, end, (fan_in, fan_out) in zip(self.offsets[:-1], self.offsets[1:], self.shapes, strict=True)

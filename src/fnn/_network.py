@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -51,8 +52,8 @@ class Dense:
     units : int
         Number of neurons, >= 1.
     activation : str or Activation, default "relu"
-        Name or member of `fnn.activations`.  corner: two slopes and an offset of every neuron's own, which are trained and
-        start as leaky_relu (docs/backprop.md, eq. 2a).
+        Name or member of `fnn.activations`.  corner: two slopes and an offset of every neuron's own, which are trained
+        and start as leaky_relu (docs/backprop.md, eq. 2a).
     slope : float, optional
         Slope below zero of leaky_relu, >= 0; 0.01 unless given.  An error with any other activation.
     skip : int, default 0
@@ -100,7 +101,7 @@ class Dense:
 
 
 class LayerViews(list[np.ndarray]):
-    """The weights, biases or corners of every layer: views of the flat vector.  Assigning to an entry copies into it."""
+    """The weights, biases or corners of every layer: views of the flat vector.  Assigning to one copies into it."""
 
     def __init__(self, views: Iterable[np.ndarray], kind: str) -> None:
         super().__init__(views)
@@ -226,7 +227,7 @@ class Network:
 
     @property
     def corners(self) -> LayerViews:
-        """Corners of every layer, views (3, O) of `parameters`: left slopes, offsets, right slopes; (0, O) where none."""
+        """Corners of every layer, views (3, O) of `parameters`: left slopes, offsets, right slopes; (0, O) without."""
         return LayerViews(self._layout.corners(self._parameters), "corners")
 
     @corners.setter
@@ -419,9 +420,9 @@ class Network:
         saturation : float, optional
             Keep every weight, bias and corner inside ±saturation, after every update.
         weight_floor : float, optional
-            Keep every weight, bias and corner that moves outside ±weight_floor: it stops there once, and the next time is
-            thrown to the other side of zero.  So no weight dies at zero; it may slow down online training, which then
-            goes through all weights at every row.
+            Keep every weight, bias and corner that moves outside ±weight_floor: it stops there once, and the next time
+            is thrown to the other side of zero.  So no weight dies at zero; it may slow down online training, which
+            then goes through all weights at every row.
         sample_weight : array_like, shape (N,), optional
             How often each row counts, >= 0 and not all 0.  With reduction "mean" a batch's loss is the weighted mean of
             its rows, and a batch of zeros stands still; the history has the mean over the batches, each counting as its
@@ -528,7 +529,7 @@ class Network:
         total                             2,410
         """
         offsets = self._layout.offsets
-        counts = [end - start for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+        counts = [end - start for start, end in pairwise(offsets)]
         layers = zip(self._layout.shapes, self._layout.activations, counts, strict=True)
         rows = [("layer", "shape", "activation", "parameters"), ("input", f"({self._layout.sizes[0]},)", "", "0")]
         for number, ((fan_in, fan_out), activation, parameters) in enumerate(layers, start=1):
