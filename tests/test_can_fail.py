@@ -216,6 +216,26 @@ def updated(kernels):
     agreement.check_updated_may_end(kernels, case, PLAIN)
 
 
+def corners(kernels):
+    """Inside and at the output: each part, batches of one chunk, of several, of one row, as halves, by neurons."""
+    shape = {"hidden": "corner", "output": "corner", "dtype": "float64", "rate_scales": (2.0, 0.5, 1.0)}
+    case = make_case((7, 13, 40, 5), 300, **shape)
+    small = replace(case, x=case.x[:9], y=case.y[:9])
+    at_zero = replace(small, x=0 * small.x, parameters=small.parameters.copy())
+    case.layout.biases(at_zero.parameters)[0][:] = 0
+    for each in (small, at_zero):
+        agreement.check_forward(kernels, each)
+        agreement.check_backward(kernels, each)
+        agreement.check_gradient(kernels, each)
+    for rule in (SATURATED, NESTEROV._replace(alpha=0.3), ADAM):
+        for batch_size in (1, 4):
+            agreement.check_train_epoch(kernels, small, np.arange(9), rule, batch_size, threads=2)
+        for way in ({}, {"halves": True}, {"by_columns": True}):
+            agreement.check_train_epoch(kernels, case, np.arange(300), rule, 270, threads=2, **way)
+    agreement.check_train_through_updated(kernels, small, np.arange(5), SATURATED)
+    agreement.check_predict(kernels, small)
+
+
 def columns(kernels):
     """Layers whose neurons the threads share, each gathering all rows or its own."""
     for sizes in ((40, 300, 19, 13), (7, 65, 30), (300, 65, 33)):
@@ -261,6 +281,7 @@ CHECKS = {
     "penalised": penalised,
     "ceiling": ceiling,
     "columns": columns,
+    "corners": corners,
     "skips": skips,
     "rates": rates,
     "updated": updated,
