@@ -110,14 +110,23 @@ def test_losses_and_outputs(kind, loss, output, targets):
 
 def test_every_loss_and_activation_is_there():
     assert {(loss, output) for _, loss, output, _ in LOSS_CASES} == {
-        (loss.name, output) for loss in vars(fnn.losses).values() for output in loss.outputs
+        (loss.name, output) for loss in vars(fnn.losses).values() for output in loss.outputs if output != "corner"
     }
     for activation in vars(fnn.activations).values():
-        if activation.name not in ("softmax", "exp"):
+        if activation.name not in ("softmax", "exp", "corner"):
             model = fnn.MLPRegressor("squared_error", (4,), activation.name, max_iter=1, random_state=0).fit(
                 ROWS, NUMBERS
             )
             assert model._layout.activations[0] == activation
+
+
+@pytest.mark.parametrize("corner", ["corner", fnn.activations.corner])
+def test_a_corner_is_refused(corner):
+    """coefs_ and intercepts_ have no place for it."""
+    with pytest.raises(ValueError, match="activation"):
+        fnn.MLPRegressor("squared_error", (4,), corner).fit(ROWS, NUMBERS)
+    with pytest.raises(ValueError, match="out_activation"):
+        fnn.MLPRegressor("squared_error", (4,), out_activation=corner).fit(ROWS, NUMBERS)
 
 
 @pytest.mark.parametrize("output", ["logistic", "tanh", "identity"])

@@ -22,6 +22,18 @@ def test_activation_and_derivative(name):
     np.testing.assert_allclose(_backprop_numpy.derivative_factor(v, ACTIVATIONS[name]), [EXPECTED[name][1]], rtol=1e-13)
 
 
+def test_a_corner_and_its_derivative():
+    z, corner, s = (
+        np.array([[-2.0, 0.0, 3.0]]),
+        np.array([[0.5] * 3, [0.25] * 3, [2.0] * 3]),
+        np.array([[1.0, 2.0, 4.0]]),
+    )
+    np.testing.assert_array_equal(_backprop_numpy.bend(z, corner), [[-0.75, 0.25, 6.25]])
+    g, shares = _backprop_numpy.bend_back(z, corner, s)
+    np.testing.assert_array_equal(g, [[0.5, 2.5, 8]])
+    np.testing.assert_array_equal(shares, [[[-2, 0, 0]], s, [[0, 0, 12]]])
+
+
 def test_softmax_of_a_row():
     z = np.log(np.array([[1.0, 2.0, 5.0]])) + 1000
     np.testing.assert_allclose(_backprop_numpy.activate(z, fnn.activations.softmax), [[0.125, 0.25, 0.625]], rtol=1e-12)
@@ -30,9 +42,9 @@ def test_softmax_of_a_row():
 def test_every_formula_says_what_it_is_and_where_it_comes_from():
     for known in (*ACTIVATIONS.values(), *LOSSES.values()):
         assert all((known.formula, known.derivative, known.domain, known.source))
-    assert [a.code for a in ACTIVATIONS.values()] == list(range(7))
+    assert [a.code for a in ACTIVATIONS.values()] == list(range(8))
     assert [loss.code for loss in LOSSES.values()] == list(range(4))
-    assert set(EXPECTED) | {"softmax", "exp"} == set(ACTIVATIONS)
+    assert set(EXPECTED) | {"softmax", "exp", "corner"} == set(ACTIVATIONS)
 
 
 def test_names_and_members_find_the_same():
@@ -45,7 +57,7 @@ def test_names_and_members_find_the_same():
 @pytest.mark.parametrize("wrong", ["rely", "", None, 3, ["relu"], fnn.losses.squared_error])
 def test_an_unknown_activation_is_refused_with_the_choices(wrong):
     with pytest.raises(
-        ValueError, match=r"^output: expected one of identity, relu, leaky_relu, tanh, sigmoid, softmax, exp, got"
+        ValueError, match=r"^output: expected one of identity, relu, leaky_relu, tanh, sigmoid, softmax, exp, corner, got"
     ):
         find_activation(wrong, "output")
 

@@ -18,6 +18,20 @@ def test_the_blocks_follow_each_other_and_the_bias_is_the_last_row():
     np.testing.assert_array_equal(LAYOUT.biases(flat)[1], [24, 25])
 
 
+def test_a_corner_adds_three_rows_behind_the_bias():
+    layout = Layout((3, 2, 4, 1), (activations.corner, activations.relu, activations.corner))
+    flat = np.arange(layout.n_parameters)
+    assert layout.offsets == (0, 14, 26, 34)
+    assert layout.bends == (True, False, True)
+    assert [block.shape for block in layout.blocks(flat)] == [(4, 2), (3, 4), (5, 1)]
+    assert [corner.tolist() for corner in layout.corners(flat)] == [
+        [[8, 9], [10, 11], [12, 13]],
+        [],
+        [[31], [32], [33]],
+    ]
+    assert layout.biases(flat)[2].tolist() == [30]
+
+
 def test_views_write_into_the_vector():
     flat = np.zeros(26)
     LAYOUT.weights(flat)[1][3, 1] = 1

@@ -16,7 +16,8 @@ from fnn import _modelfile
 
 V1 = Path(__file__).parent / "data" / "model-v1.fnn"
 V2 = V1.with_name("model-v2.fnn")
-V2_BYTES = V2.read_bytes()
+V3 = V1.with_name("model-v3.fnn")
+V3_BYTES = V3.read_bytes()
 LAYERS = [fnn.Input(3), fnn.Dense(4, "leaky_relu", slope=0.125), fnn.Dense(2, "tanh"), fnn.Dense(2, "softmax")]
 V2_LAYERS = [
     fnn.Input(3),
@@ -24,6 +25,7 @@ V2_LAYERS = [
     fnn.Dense(3, "tanh", skip=1, skip_mode="concat"),
     fnn.Dense(2, "softmax", skip=2),
 ]
+V3_LAYERS = [*V2_LAYERS[:2], fnn.Dense(3, "corner", skip=1, skip_mode="concat"), V2_LAYERS[3]]
 HEADER = {
     "format": "fnn network",
     "sizes": [2, 1],
@@ -35,7 +37,7 @@ HEADER = {
 }
 
 
-def packed(header=None, values=(1.0, 2.0, 3.0), *, encoded=None, version=2, filler=b"\0", **changes):
+def packed(header=None, values=(1.0, 2.0, 3.0), *, encoded=None, version=3, filler=b"\0", **changes):
     """A model file made by hand after docs/model-file.md, with whatever is to be wrong in it."""
     text = json.dumps((header or HEADER) | changes).encode() if encoded is None else encoded
     start = b"\x89FNN\r\n\x1a\n" + struct.pack("<II", version, len(text)) + text
@@ -67,6 +69,13 @@ def test_version_2_stays_readable():
     assert net.parameters.tolist() == [(i - 24) / 32 for i in range(48)]
 
 
+def test_version_3_stays_readable():
+    net = fnn.load(V3)
+    assert repr(net) == f"Network({V3_LAYERS}, dtype='float32')"
+    assert net.parameters.tolist() == [(i - 24) / 32 for i in range(57)]
+    assert net.corners[1].tolist() == [[(i - 24) / 32 for i in range(start, start + 3)] for start in (40, 43, 46)]
+
+
 def test_a_version_1_made_by_hand_is_read(tmp_path):
     old = {key: value for key, value in HEADER.items() if key not in ("skips", "rate_scales")}
     net = load_bytes(tmp_path, packed(old, version=1))
@@ -78,14 +87,14 @@ def test_a_version_1_made_by_hand_is_read(tmp_path):
 
 
 def test_the_same_network_makes_the_same_bytes(tmp_path):
-    fnn.load(V2).save(tmp_path / "again.fnn")
-    assert (tmp_path / "again.fnn").read_bytes() == V2_BYTES
+    fnn.load(V3).save(tmp_path / "again.fnn")
+    assert (tmp_path / "again.fnn").read_bytes() == V3_BYTES
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", [str, Path])
 def test_what_is_saved_is_loaded(tmp_path, dtype, kind):
-    net = fnn.Network(V2_LAYERS, dtype=dtype, init="reference")
+    net = fnn.Network(V3_LAYERS, dtype=dtype, init="reference")
     net.parameters[:2] = [-0.0, np.finfo(dtype).smallest_subnormal]
     path = kind(tmp_path / "net.fnn")
     net.save(path)
@@ -106,25 +115,25 @@ def test_the_parameters_begin_at_a_multiple_of_64(tmp_path):
         assert content[begin:-32] == net.parameters.tobytes()
 
 
-@given(st.integers(0, len(V2_BYTES) - 1), st.integers(1, 255))
+@given(st.integers(0, len(V3_BYTES) - 1), st.integers(1, 255))
 def test_no_changed_byte_goes_unnoticed(tmp_path_factory, place, change):
-    damaged = bytearray(V2_BYTES)
+    damaged = bytearray(V3_BYTES)
     damaged[place] ^= change
     with pytest.raises(fnn.ModelFileError):
         load_bytes(tmp_path_factory.getbasetemp(), damaged)
 
 
-@given(st.integers(0, len(V2_BYTES) - 1), st.binary(max_size=40))
+@given(st.integers(0, len(V3_BYTES) - 1), st.binary(max_size=40))
 def test_no_cut_and_no_replaced_end_goes_unnoticed(tmp_path_factory, length, end):
-    if V2_BYTES[:length] + end != V2_BYTES:
+    if V3_BYTES[:length] + end != V3_BYTES:
         with pytest.raises(fnn.ModelFileError):
-            load_bytes(tmp_path_factory.getbasetemp(), V2_BYTES[:length] + end)
+            load_bytes(tmp_path_factory.getbasetemp(), V3_BYTES[:length] + end)
 
 
-@given(st.integers(0, len(V2_BYTES)), st.binary(min_size=1, max_size=80))
+@given(st.integers(0, len(V3_BYTES)), st.binary(min_size=1, max_size=80))
 def test_nothing_inserted_goes_unnoticed(tmp_path_factory, place, extra):
     with pytest.raises(fnn.ModelFileError):
-        load_bytes(tmp_path_factory.getbasetemp(), V2_BYTES[:place] + extra + V2_BYTES[place:])
+        load_bytes(tmp_path_factory.getbasetemp(), V3_BYTES[:place] + extra + V3_BYTES[place:])
 
 
 @given(st.binary(max_size=300))
@@ -153,20 +162,32 @@ BAD_FILES = {
     "empty": (b"", "not a model file of fnn: expected b'\\x89FNN\\r\\n\\x1a\\n' at its start, got b''"),
     "foreign": (b"\x93NUMPY\x01\x00v\x00{'descr'", "not a model file of fnn: expected b'\\x89FNN"),
     "text mode": (
-        V2_BYTES.replace(b"\r\n", b"\n"),
+        V3_BYTES.replace(b"\r\n", b"\n"),
         "damaged, as by a transfer in text mode: expected b'\\x89FNN\\r\\n",
     ),
-    "7 bits": (bytes(b & 127 for b in V2_BYTES), "damaged, as by a transfer in text mode"),
-    "magic only": (V2_BYTES[:8], "cut short: expected at least 16 bytes, got 8"),
-    "version 0": (packed(version=0), "expected format version 1 to 2, got 0"),
-    "version 3": (packed(version=3), "expected format version 1 to 2, got 3"),
-    "cut": (V2_BYTES[:-1], f"damaged: expected {len(V2_BYTES)} bytes, got {len(V2_BYTES) - 1}"),
-    "extended": (V2_BYTES + b"\0", f"damaged: expected {len(V2_BYTES)} bytes, got {len(V2_BYTES) + 1}"),
-    "huge header": (
-        V2_BYTES[:12] + b"\xff" * 4 + V2_BYTES[16:],
-        f"damaged: its header should have 4294967295 bytes, got a file of {len(V2_BYTES)}",
+    "7 bits": (bytes(b & 127 for b in V3_BYTES), "damaged, as by a transfer in text mode"),
+    "magic only": (V3_BYTES[:8], "cut short: expected at least 16 bytes, got 8"),
+    "version 0": (packed(version=0), "expected format version 1 to 3, got 0"),
+    "version 4": (packed(version=4), "expected format version 1 to 3, got 4"),
+    "a corner before its time": (
+        packed(activations=[{"name": "corner"}], count=6, values=[1.0] * 6, version=2),
+        "damaged: expected no corner in version 2",
     ),
-    "checksum": (V2_BYTES[:-1] + b"\0", "damaged: expected SHA-256"),
+    "a corner without its numbers": (
+        packed(activations=[{"name": "corner"}]),
+        "damaged: its sizes make 6 parameters, got a count of 3",
+    ),
+    "a corner with a slope": (
+        packed(activations=[{"name": "corner", "slope": 0.5}], count=6, values=[1.0] * 6),
+        "damaged: expected an activation with its name, got {'name': 'corner', 'slope': 0.5}",
+    ),
+    "cut": (V3_BYTES[:-1], f"damaged: expected {len(V3_BYTES)} bytes, got {len(V3_BYTES) - 1}"),
+    "extended": (V3_BYTES + b"\0", f"damaged: expected {len(V3_BYTES)} bytes, got {len(V3_BYTES) + 1}"),
+    "huge header": (
+        V3_BYTES[:12] + b"\xff" * 4 + V3_BYTES[16:],
+        f"damaged: its header should have 4294967295 bytes, got a file of {len(V3_BYTES)}",
+    ),
+    "checksum": (V3_BYTES[:-1] + b"\0", "damaged: expected SHA-256"),
     "no JSON": (packed(encoded=b"{"), "damaged: its header is not the JSON expected, "),
     "no UTF-8": (packed(encoded=b'"\xff"'), "damaged: its header is not the JSON expected, "),
     "deep": (packed(encoded=b"[" * 200_000), "damaged: its header is not the JSON expected, "),
@@ -280,8 +301,8 @@ def test_a_missing_file_and_a_directory_are_the_system_s_errors(tmp_path):
 def test_saving_replaces_a_file_whole_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "net.fnn"
     path.write_bytes(b"old" * 10_000)
-    fnn.load(V2).save(path)
-    assert path.read_bytes() == V2_BYTES
+    fnn.load(V3).save(path)
+    assert path.read_bytes() == V3_BYTES
     assert os.listdir(tmp_path) == ["net.fnn"]
 
 
@@ -296,14 +317,14 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
 
     monkeypatch.setattr(_modelfile.os, step, fail)
     with pytest.raises(type(error)):
-        fnn.load(V2).save(path)
+        fnn.load(V3).save(path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["net.fnn"]
 
 
 def test_saving_into_a_directory_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
-        fnn.load(V2).save(tmp_path / "nowhere" / "net.fnn")
+        fnn.load(V3).save(tmp_path / "nowhere" / "net.fnn")
     assert os.listdir(tmp_path) == []
 
 
@@ -311,7 +332,7 @@ def test_only_files_are_replaced(tmp_path):
     message = "expected a file or nothing there, got a directory or a device$"
     for target in (tmp_path, "/dev/null"):
         with pytest.raises(fnn.ModelFileError, match=message):
-            fnn.load(V2).save(target)
+            fnn.load(V3).save(target)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
@@ -330,7 +351,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, bad):
 def test_the_umask_is_honoured(tmp_path, umask):
     before = os.umask(umask)
     try:
-        fnn.load(V2).save(tmp_path / "net.fnn")
+        fnn.load(V3).save(tmp_path / "net.fnn")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "net.fnn").stat().st_mode) == 0o666 & ~umask
@@ -340,17 +361,17 @@ def test_a_symbolic_link_stays_one(tmp_path):
     (tmp_path / "real").mkdir()
     link, target = tmp_path / "link.fnn", tmp_path / "real" / "net.fnn"
     link.symlink_to(target)
-    fnn.load(V2).save(link)  # the target does not exist yet
-    fnn.load(V2).save(link)
+    fnn.load(V3).save(link)  # the target does not exist yet
+    fnn.load(V3).save(link)
     assert link.is_symlink()
-    assert target.read_bytes() == V2_BYTES
+    assert target.read_bytes() == V3_BYTES
     assert os.listdir(tmp_path / "real") == ["net.fnn"]
     assert fnn.load(link).layout.sizes == (3, 4, 3, 2)
 
 
 def test_a_path_may_be_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fnn.load(V2).save("net.fnn")
+    fnn.load(V3).save("net.fnn")
     assert fnn.load("net.fnn").layout.sizes == (3, 4, 3, 2)
 
 

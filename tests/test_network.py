@@ -53,7 +53,7 @@ NAN = float("nan")
         ),
         (
             {"layers": [3, 2], "output": "softmin"},
-            "output: expected one of identity, relu, leaky_relu, tanh, sigmoid, softmax, exp, got 'softmin'",
+            "output: expected one of identity, relu, leaky_relu, tanh, sigmoid, softmax, exp, corner, got 'softmin'",
         ),
         ({"layers": [3, 2], "dtype": "float16"}, "dtype: expected float32 or float64, got 'float16'"),
         ({"layers": [3, 2], "dtype": ">f4"}, "dtype: expected float32 or float64, got '>f4'"),

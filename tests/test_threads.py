@@ -57,6 +57,18 @@ def test_same_bits(backend, net, rule, dtype):
         assert other == one, f"{threads} threads"
 
 
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("net", NETS)
+def test_same_bits_of_corners(backend, net, halves):
+    sizes, rows, batch_size = NETS[net]
+    case = make_case(sizes, rows, hidden="corner", output="corner")
+    for rule in (MOMENTUM, ADAM):
+        one = trained(case, batch_size, rule, 1, halves=halves)
+        for threads in (2, 3, 7):
+            for sharing in ((False,), (True, False)) if not halves else (None,):
+                assert trained(case, batch_size, rule, threads, sharing, halves) == one, f"{threads} threads"
+
+
 SHARINGS = {"neurons": (True,), "rows": (False,), "mixed": (True, False), "mixed, rows first": (False, True, True)}
 
 
