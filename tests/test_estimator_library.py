@@ -76,7 +76,11 @@ LOSS_CASES = [
     ("classifier", "squared_error", "tanh", 2 * ONE_HOT - 1),
     ("classifier", "binary_cross_entropy", "sigmoid", ONE_HOT),
     ("classifier", "poisson", "exp", ONE_HOT),
-    *(("regressor", "squared_error", output, ONE_HOT) for output in fnn.losses.squared_error.outputs),
+    *(
+        ("regressor", "squared_error", output, ONE_HOT)
+        for output in fnn.losses.squared_error.outputs
+        if output != "corner"  # is refused
+    ),
     ("regressor", "poisson", "exp", ONE_HOT),
     ("regressor", "binary_cross_entropy", "sigmoid", SHARES),
     ("regressor", "cross_entropy", "softmax", SHARES),

@@ -57,7 +57,8 @@ def test_names_and_members_find_the_same():
 @pytest.mark.parametrize("wrong", ["rely", "", None, 3, ["relu"], fnn.losses.squared_error])
 def test_an_unknown_activation_is_refused_with_the_choices(wrong):
     with pytest.raises(
-        ValueError, match=r"^output: expected one of identity, relu, leaky_relu, tanh, sigmoid, softmax, exp, corner, got"
+        ValueError,
+        match=r"^output: expected one of identity, relu, leaky_relu, tanh, sigmoid, softmax, exp, corner, got",
     ):
         find_activation(wrong, "output")
 
