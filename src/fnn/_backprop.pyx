@@ -1544,8 +1544,7 @@ cdef class Workspace:
         cdef Layer *layer
         cdef Py_ssize_t l, at, inputs = 0, units = 0, vector, panel
         self.layout, self.batch_size = layout, batch_size
-        self.online = batch_size == 1 and not states and not keep_gradient and not layout.has_skips
-        self.online = self.online and not any(layout.bends)
+        self.online = batch_size == 1 and not states and not keep_gradient and layout.is_plain
         self.asked_threads, self.most_threads = threads, min(threads, FNN_MOST_THREADS)
         self.single = np.dtype(dtype) == np.float32
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
@@ -2067,7 +2066,7 @@ def predict(layout, parameters, x, threads):
     cdef Py_ssize_t n = len(x)
     sizes = layout.sizes
     out = np.empty((n, sizes[-1]), parameters.dtype)
-    if not layout.has_skips and not any(layout.bends) and (n <= FEW_PREDICTED or n * <double>layout.operations < FEW_OPERATIONS):
+    if layout.is_plain and (n <= FEW_PREDICTED or n * <double>layout.operations < FEW_OPERATIONS):
         scratch = np.empty(2 * (layout.widest + 16), parameters.dtype)
         if parameters.dtype == np.float32:
             _predict_few[float](out, parameters, x, layout.table, scratch)

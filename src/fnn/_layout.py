@@ -112,6 +112,11 @@ class Layout:
         return tuple(activation.code == CORNER for activation in self.activations)
 
     @cached_property
+    def is_plain(self) -> bool:
+        """Whether there are neither skips nor corners, which the paths for single rows leave out."""
+        return not self.has_skips and not any(self.bends)
+
+    @cached_property
     def skipped_to(self) -> frozenset[int]:
         """Layers, the input being 0, whose activation more layers read than the one above."""
         return frozenset(layer - skip.distance for layer, skip in enumerate(self.skips) if skip.distance)
