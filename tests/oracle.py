@@ -247,7 +247,7 @@ def layer_gradient(inputs: Matrix, deltas: Matrix, of_corner: Sequence[Matrix] =
             for i, number in enumerate(u):
                 weights[i][o] += number * delta
     corner = [[sum(column) for column in zip(*rows, strict=True)] for rows in zip(*of_corner, strict=True)]
-    return Layer(weights, biases, corner=corner)
+    return Layer(weights, biases, corner=corner or ())
 
 
 def adam_moved(
