@@ -9,7 +9,8 @@ B. A `Workspace` holds one working copy of the parameters and all scratch, in on
 C. A step: of each layer the threads share the neurons or the batch's rows, forward, to the loss and backward, and meet
    only where one needs what another has computed.  Then each takes its own tiles of the layer's gradient, which become
    the saturated update while they are still in registers, as soon as all have read the weights: while they are in cache.
-D. No number's sum is split between threads, so any number of them gives the same bits.
+D. No number's sum is split, but into the two halves of a batch that one thread takes as well, so any number of threads
+   gives the same bits.
 
 Equation numbers refer to docs/backprop.md.  Shape letters: B rows of a batch, I fan-in, O fan-out, L layers,
 P parameters, N rows of the data set; R rows that a panel has room for.
@@ -113,6 +114,8 @@ cdef enum:
     FEWEST_ROWS = 64
     CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
     MOST_HALVED = 4096  # rows of a batch that is taken as two halves: only at its end the threads look whether to stop
+    MOST_LEFT = 64  # rows of a batch that are read where they lie: the first-level TLB holds the pages of no more
+    LINES_OF_A_SET = 8  # of theirs, in the first-level cache, at most: the others are for W
     FEW_PREDICTED = 4  # rows for which packing all weights does not pay, however many they are
     CHOICES = 16  # one in so many tries whether one thread, or the team, has become the faster
     FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
@@ -1685,7 +1688,8 @@ cdef class Workspace:
         """Whether to leave a short epoch to one thread, because that was faster lately: another program, or a library's
         spinning threads, may have taken the other cores.  Whichever way is slower is tried again now and then."""
         cdef bint alone = 0 < self.paces[0] < self.paces[1]
-        if self.gain == INFINITY or self.paces[1] == 0 or min(self.paces[1], self.paces[0] or INFINITY) * rows > SHORT_EPOCH:
+        cdef double best = self.paces[0] if alone else self.paces[1]
+        if self.gain == INFINITY or best == 0 or best * rows > SHORT_EPOCH:
             return False
         self.choices += 1
         return alone != (self.choices % CHOICES == 1)
@@ -1717,12 +1721,12 @@ cdef class Workspace:
         self.row_losses = np.zeros(self.plan.rows)
 
     def _leave_inputs_where_they_are(self):
-        """Read the inputs in x itself, unless a skip joins them or so many rows lie a multiple of 4 KiB apart that they
-        would push each other out of the first-level cache."""
+        """Read the inputs of small batches in x itself, unless a skip joins them or so many rows lie a multiple of 4 KiB
+        apart that they would push each other out of the first-level cache."""
         cdef Plan *plan = &self.plan
         cdef Py_ssize_t[::1] table
-        row_bytes = plan.layers[0].inputs * (4 if self.single else 8)
-        if not plan.input_delta and not plan.halves and plan.rows <= 64 and plan.rows * gcd(row_bytes, 4096) <= 8 * 4096:
+        in_a_set = plan.rows * gcd(plan.layers[0].inputs * (4 if self.single else 8), 4096) / 4096
+        if not plan.input_delta and not plan.halves and plan.rows <= MOST_LEFT and in_a_set <= LINES_OF_A_SET:
             self.row_table = np.zeros(plan.rows * self.most_threads, np.intp)
             table = self.row_table
             plan.row_table = <const void **>&table[0]
@@ -1817,7 +1821,7 @@ cdef class Workspace:
             transpose_small(<double *>self.memory, &self.plan)
 
     def put(self, str which, Py_ssize_t l, values, Py_ssize_t number=0):
-        """Copy rows (B, width) into the panels of layer l's input "u", output "v", delta "g" or matrix `number` of "bend"."""
+        """Copy rows (B, width) into the panels of layer l's input "u", output "v", delta "g", or a matrix of "bend"."""
         _panels(self, which, l, np.ascontiguousarray(values), True, number)
 
     def put_layers(self, layers, rows):
