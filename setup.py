@@ -54,7 +54,8 @@ def extensions():
                 extra_link_args=[] if MSVC else ["-pthread"],
             )
         )
-    built = cythonize(found, build_dir=str(generated), language_level=3)
+    # What a copy includes is found, and its time looked at, where the kernel source lies.
+    built = cythonize(found, build_dir=str(generated), language_level=3, include_path=[str(SOURCE)])
     for extension in built:  # cythonize drops the flag, so it is set on what it returns
         extension.optional = not REQUIRED
     return built

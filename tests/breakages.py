@@ -596,7 +596,7 @@ SIMD = [  # _simd.h
              "        if (after && !BROKEN)\n            FN(online_transposed_body)", "updated"),
 ]
 
-PYX = [  # _backprop.pyx
+PYX = [  # _backprop.pyx, and what it includes
     Breakage("a corner forgets its offset", "+ left[width + j]", "+ (0 if BROKEN else left[width + j])",
              "forward corners"),
     Breakage("a corner's sides are swapped", "z[j] * (left[j] if z[j] < 0 else",

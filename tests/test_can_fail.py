@@ -336,6 +336,7 @@ static int fnn_broken; /* the breakage that is switched on */
 #endif
 """
 NUMBERED = list(enumerate(VECTOR_MATH + SIMD + PYX, start=1))
+HEADERS = ["_simd.h", "_vector_math.h"]
 SETTER = """
 
 def break_kernel(int number):
@@ -360,15 +361,22 @@ def with_breakages(source, breakages, where):
     return source
 
 
-def numbers(breakages):
-    """Return some of the compiled sources' breakages with the number of each."""
-    return [(number, breakage) for number, breakage in NUMBERED if breakage in breakages]
+def broken_sources(names, breakages):
+    """Return the text of some sources by their names, every breakage in the only one that has what it changes."""
+    numbered = [(number, breakage) for number, breakage in NUMBERED if breakage in breakages]
+    sources, found = {}, []
+    for name in names:
+        source = (PACKAGE / name).read_text(encoding="utf-8")
+        here = [(number, breakage) for number, breakage in numbered if breakage.old in source]
+        sources[name] = with_breakages(source, here, name)
+        found += here
+    assert sorted(found) == numbered, f"{', '.join(names)}: expected each breakage in one of them"
+    return sources
 
 
 def write_headers(folder):
-    """Write both headers with all their breakages in them."""
-    for name, breakages in (("_vector_math.h", VECTOR_MATH), ("_simd.h", SIMD)):
-        header = with_breakages((PACKAGE / name).read_text(encoding="utf-8"), numbers(breakages), name)
+    """Write the headers of vectors with all their breakages in them."""
+    for name, header in broken_sources(HEADERS, VECTOR_MATH + SIMD).items():
         (folder / name).write_text(SWITCH + header, encoding="utf-8")
 
 
@@ -377,10 +385,13 @@ def breakable(tmp_path_factory):
     """Build the compiled kernels with all breakages in them, without much optimisation: what counts is how soon."""
     folder = tmp_path_factory.mktemp("broken")
     write_headers(folder)
-    source = with_breakages((PACKAGE / "_backprop.pyx").read_text(encoding="utf-8"), numbers(PYX), "_backprop.pyx")
-    known = "    const int FNN_ROWS\n"
-    source = replaced(source, known, known + "    int fnn_broken\n", "_backprop.pyx") + SETTER
-    (folder / "_backprop_broken.pyx").write_text(source, encoding="utf-8")
+    parts = sorted(path.name for path in PACKAGE.glob("_backprop_*.pxi"))
+    sources = broken_sources(["_backprop.pyx", *parts], PYX)
+    known, kernels = "    const int FNN_ROWS\n", "_backprop_kernels.pxi"
+    sources[kernels] = replaced(sources[kernels], known, known + "    int fnn_broken\n", kernels)
+    sources["_backprop_broken.pyx"] = sources.pop("_backprop.pyx") + SETTER
+    for name, source in sources.items():
+        (folder / name).write_text(source, encoding="utf-8")
     return compiled(folder / "_backprop_broken.pyx", "-O1")
 
 

@@ -26,6 +26,8 @@ if len(fnn.available_backends()) > 1:  # where nothing was compiled there is not
         def built(name, flags):
             folder = tmp_path_factory.mktemp(name)
             shutil.copyfile(PACKAGE / f"{name}.pyx", folder / f"{name}_plain_c.pyx")
+            for part in PACKAGE.glob(f"{name}_*.pxi"):  # which it includes
+                shutil.copy(part, folder)
             return compiled(folder / f"{name}_plain_c.pyx", flags)
 
         return built

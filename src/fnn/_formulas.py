@@ -1,7 +1,7 @@
 """Activations and losses: formula, domain, derivative and source, in one place.
 
-The integer codes are what the compiled kernels branch on; `_backprop.pyx` and `_simd.h` name the same ones.  Equations
-are those of docs/backprop.md.
+The integer codes are what the compiled kernels branch on; `_simd.h` and `_backprop_kernels.pxi` name the same ones.
+Equations are those of docs/backprop.md.
 """
 
 from __future__ import annotations

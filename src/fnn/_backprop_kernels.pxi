@@ -1,0 +1,77 @@
+# What _backprop.pyx calls in C: the kernels of _simd.h, each for float and double, and the team of threads of _team.h.
+
+cdef extern from "_simd.h" nogil:
+    const int FNN_ROWS
+    const int FNN_IDENTITY, FNN_RELU, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP
+    const int SQUARED_ERROR "FNN_SQUARED_ERROR"
+    const int BINARY_CROSS_ENTROPY "FNN_BINARY_CROSS_ENTROPY"
+    const int POISSON "FNN_POISSON"
+    const int FNN_STORE, FNN_ADD, FNN_PLAIN, FNN_MOMENTUM, FNN_NESTEROV, FNN_ADAM, FNN_FISTA
+    ctypedef struct fnn_rule:
+        double rate, momentum, beta_2, epsilon, saturation, decay, floor
+        Py_ssize_t second, carried
+        int kind, brakes, fixed_nu
+    # Macros that choose the float or the double kernel by the pointer's type, hence `void *`.
+    Py_ssize_t lanes(void *)
+    void activate_values(void *out, const void *z, Py_ssize_t n, int code, double slope)
+    void factor_values(void *out, const void *d, const void *v, Py_ssize_t n, int code, double slope)
+    double softmax_row(void *row, Py_ssize_t n)
+    double squared_error_row(void *g, const void *v, const void *y, Py_ssize_t n, double scale)
+    double matched_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale, bint poisson)
+    double cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale,
+                             double log_sum)
+    void output_rows(void *g, double *losses, const void *z, Py_ssize_t stride, const void *y,
+                     const Py_ssize_t *labels, const Py_ssize_t *order, const void *weights, Py_ssize_t rows,
+                     Py_ssize_t n, int loss, int code, double slope, double scale, double ceiling)
+    double sum_of_squares(void *w, Py_ssize_t n)
+    void limit_values(void *w, Py_ssize_t n, double limit)
+    bint all_finite(const void *w, Py_ssize_t n)
+    void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel, Py_ssize_t inner,
+                      const void *w, const void *bias, bint finish, int code, double slope)
+    void forward_tile_of_rows(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *x, Py_ssize_t first,
+                              Py_ssize_t inner, const void *w, const void *bias, bint finish, int code, double slope)
+    void backward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *g, Py_ssize_t g_panel, Py_ssize_t inner,
+                       const void *wt, bint first, bint finish, const void *activation, int code, double slope)
+    void gradient_tile(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *a, const void *g,
+                       Py_ssize_t batch, const fnn_rule *rule)
+    void gradient_tile_of_rows(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *x, Py_ssize_t first,
+                               const void *g, Py_ssize_t batch, const fnn_rule *rule)
+    void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
+    void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
+    void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
+    void fetch_line(const void *next)
+    void fetch_ahead(const void *next, Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts)
+    Py_ssize_t list_nonzero(int32_t *index, const void *u, Py_ssize_t n)
+    Py_ssize_t list_fresh(int32_t *index, const void *u, const void *before, Py_ssize_t n)
+    void online_transposed(void *delta, void *wt, Py_ssize_t inputs, Py_ssize_t outputs, const void *u,
+                           const void *g, double rate, double limit, bint after, int code, double slope)
+    void online_bias(void *bias, Py_ssize_t vecs, const void *g, double rate, double limit)
+    void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u,
+                        const int32_t *index, Py_ssize_t count, int code, double slope)
+    void flat_forward(void *z, const void *w, const void *u, Py_ssize_t inputs, Py_ssize_t outputs)
+    void narrow_forward(void *v, const void *w, const void *u, Py_ssize_t inputs, int code, double slope)
+    double narrow_turn(void *below, void *w, void *wt, const void *u, Py_ssize_t inputs, Py_ssize_t outputs, int code,
+                       double slope, const void *y, double scale, double rate, bint limited, double limit,
+                       int code_below, double slope_below)
+    void narrow_backward(void *below, void *w, void *wt, const void *u, Py_ssize_t inputs, const void *g,
+                         Py_ssize_t outputs, double rate, bint limited, double limit, int code_below,
+                         double slope_below)
+    void online_update_forward(void *out, Py_ssize_t vecs, void *w, const void *bias, const void *before,
+                               const int32_t *listed, Py_ssize_t n_listed, const void *g, double rate, double limit,
+                               const void *u, const int32_t *fresh, Py_ssize_t n_fresh, int code, double slope)
+    void online_backward(void *w, Py_ssize_t inputs, Py_ssize_t outputs, const void *u, const int32_t *index,
+                         Py_ssize_t count, const void *g, double rate, double limit, void *delta, bint after)
+
+cdef extern from "_team.h" nogil:
+    const int FNN_MOST_THREADS
+    ctypedef struct fnn_meeting:
+        pass
+    ctypedef struct fnn_team:
+        pass
+    fnn_team *fnn_assemble()
+    int fnn_muster(fnn_team *team, int threads)
+    void fnn_work(fnn_team *team, int threads, void (*work)(const void *task, int thread) noexcept nogil, const void *task)
+    void fnn_dismiss(fnn_team *team)
+    void fnn_meet(fnn_meeting *meeting, int threads)
+    double fnn_seconds()
+    Py_ssize_t second_level_cache()

@@ -1,0 +1,181 @@
+# Mini-batch training: a chunk of rows through the sweep and its update, and an epoch of such steps, the batches whole or
+# as two halves that need nothing of each other until their gradients are added.
+
+cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const Chunk *chunk, const fnn_rule *rule,
+                     double scale) noexcept nogil:
+    """One chunk, whose inputs have been gathered, through the sweep, as one of the team's threads; False if training is
+    to stop before it.
+
+    The threads meet where one needs what another has computed.  A layer is updated once all have met after reading its
+    weights backward: as soon as that may be, while it is in cache.
+    """
+    cdef int threads = job.threads
+    cdef Py_ssize_t rows = chunk.rows, l, r, to_update = plan.n_layers - 1
+    cdef Chunk next = next_chunk(plan, job, chunk[0])
+    cdef double times = counted(job, scale, chunk.batch_rows)
+    cdef const void **x = rows_of(plan, thread)
+    cdef Rows whole
+    whole.begin, whole.end = 0, rows
+    for l in range(plan.n_layers):
+        if (plan.layers[l].by_columns or plan.layers[l - 1].by_columns) if l else (
+                plan.layers[0].by_columns and not plan.own_input and x is NULL):
+            fnn_meet(&job.meeting, threads)
+        forward_share(arena, plan, l, share_of(plan, &plan.layers[l], rows, thread, threads), thread, NULL if l else x)
+    if plan.layers[plan.n_layers - 1].by_columns:
+        fnn_meet(&job.meeting, threads)
+    output_delta_rows(arena, plan, job, thread, job.order + chunk.start, scale, rows * thread // threads,
+                      rows * (thread + 1) // threads)
+    if thread == 0:
+        look_at_clock(job, chunk.start, rows * job.operations)
+    for l in range(plan.n_layers - 1, -1, -1):
+        # Eq. 5 needs all of g: its rows are this thread's own unless a layer shares out its neurons.
+        if threads == 1 or l == 0 or plan.layers[l - 1].by_columns or (
+                l < plan.n_layers - 1 and plan.layers[l].by_columns):
+            fnn_meet(&job.meeting, threads)
+            if job.stop:  # thread 0 writes it only between the last meeting and the first, so all read the same
+                return False
+            while to_update > l:
+                gradient_share(arena, plan, to_update, whole, rule, thread, threads, job, NULL, NULL)
+                to_update -= 1
+        if l > 0:
+            backward_share(arena, plan, l, share_of(plan, &plan.layers[l - 1], rows, thread, threads), thread)
+    gradient_share(arena, plan, 0, whole, rule, thread, threads, job, &next, x)
+    if thread == 0:
+        for r in range(rows):
+            job.total += times * job.row_losses[r]
+    return True
+
+
+cdef inline double next_t(double t) noexcept nogil:
+    return (1 + sqrt(1 + 4 * t * t)) / 2
+
+
+cdef inline fnn_rule rule_at(const Job *job, Py_ssize_t update, double t, double scale) noexcept nogil:
+    """The rule of an update, counted from 1; t is FISTA's of before, `scale` what the batch's losses count with.
+
+    Adam's rate makes up for moments that start at zero; FISTA repeats more and more of the moves so far.
+    """
+    cdef const fnn_rule *rule = &job.rule
+    cdef fnn_rule found = rule[0]
+    found.decay = job.alpha * scale
+    if rule.kind == FNN_ADAM:
+        found.rate = rule.rate * sqrt(1 - pow(rule.beta_2, update)) / (1 - pow(rule.momentum, update))
+    if rule.kind == FNN_FISTA:
+        found.momentum = (update > 1) if rule.fixed_nu else (t - 1) / next_t(t)
+    return found
+
+
+cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
+    """All batches, as one of the team's threads."""
+    cdef Chunk chunk
+    cdef fnn_rule step, rule
+    cdef Py_ssize_t updates = job.updates
+    cdef bint whole, last
+    cdef double scale = 0, t = job.t
+    chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
+    chunk = next_chunk(plan, job, chunk)
+    while chunk.rows:
+        gather_rows(arena, plan, job, &chunk, thread)
+        whole = job.train and chunk.batch_rows <= plan.rows
+        last = chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows
+        if chunk.start == chunk.batch_start:
+            scale = scale_of(<const real *>job.row_weights, job, job.order + chunk.batch_start, chunk.batch_rows)
+        step = rule_at(job, updates + 1, t, scale)
+        rule = step
+        rule.kind = step.kind if whole else FNN_STORE if chunk.start == chunk.batch_start else FNN_ADD
+        if not chunk_step(arena, plan, job, thread, &chunk, &rule, scale):
+            return
+        fnn_meet(&job.meeting, job.threads)
+        if job.train and not whole and last:
+            update_share(arena, plan, &step, job, thread)
+            fnn_meet(&job.meeting, job.threads)
+        updates += last
+        t = next_t(t) if last else t
+        if thread == 0:
+            job.updates = updates
+            if last and job.alpha:  # before anybody's next update, for that waits for this thread's next meeting
+                job.penalties += counted(job, scale, chunk.batch_rows) * penalty(plan, job)
+        chunk = next_chunk(plan, job, chunk)
+
+
+cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int half, const Chunk *batch,
+                       const fnn_rule *rule, double scale) noexcept nogil:
+    """One half of a batch through the sweep, in chunks that have half of the panels' rows to themselves, and its share of
+    the epoch's loss.  rule: of the last of the gradient's sums, where the half is one chunk; else NULL."""
+    cdef Py_ssize_t l, r, rows, start = batch.batch_start, end = start + batch.batch_rows
+    cdef Py_ssize_t middle = start + (batch.batch_rows + 1) // 2
+    cdef double total = 0
+    cdef bint first = True
+    cdef fnn_rule own
+    cdef Plan own_plan = plan[0]
+    cdef Share share
+    cdef Rows span
+    span.begin = half * ((plan.rows + 1) // 2)
+    share.first = 0
+    if half:
+        start, own_plan.gradient = middle, plan.gradient + plan.n_padded
+    else:
+        end = middle
+    memset(&own, 0, sizeof(own))
+    own.kind = FNN_STORE
+    while first or start < end:
+        rows = min(end - start, (plan.rows + 1 - half) // 2)
+        span.end = span.begin + rows
+        share.begin, share.end = span.begin, span.end
+        gather_at(arena, plan, job, start - span.begin, span, 0)
+        for l in range(plan.n_layers):
+            share.last = pieces(plan.layers[l].outputs, 2 * plan.lanes)
+            forward_share(arena, plan, l, share, thread, NULL)
+        output_delta_rows(arena, plan, job, thread, job.order + start - span.begin, scale, span.begin, span.end)
+        for l in range(plan.n_layers - 1, -1, -1):
+            if l > 0:
+                share.last = pieces(plan.layers[l - 1].outputs, 2 * plan.lanes)
+                backward_share(arena, plan, l, share, thread)
+            gradient_share(arena, &own_plan, l, span, rule if rule is not NULL else &own, 0, 1, job, NULL, NULL)
+        for r in range(span.begin, span.end):
+            total += job.row_losses[r]
+        own.kind, first = FNN_ADD, False
+        start += rows
+    return total
+
+
+cdef void halved_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
+    """All batches, each as two halves that need nothing of each other until their gradients are added up: between two
+    cores go no activations, only that sum and the weights.  One thread gets the same bits from both halves in turn."""
+    cdef Chunk batch
+    cdef fnn_rule step
+    cdef Py_ssize_t updates = job.updates
+    cdef double scale, t = job.t
+    cdef int half
+    cdef bint at_once, stop
+    batch.batch_start = 0
+    while batch.batch_start < job.n_rows:
+        batch.batch_rows = min(job.batch_size, job.n_rows - batch.batch_start)
+        scale = scale_of(<const real *>job.row_weights, job, job.order + batch.batch_start, batch.batch_rows)
+        step = rule_at(job, updates + 1, t, scale)
+        step.carried = plan.gradient - plan.state
+        at_once = job.threads == 1 and job.train and batch.batch_rows <= plan.rows
+        for half in range(2):
+            if half % job.threads == thread:
+                job.half_losses[half] = half_sweep(
+                    arena, plan, job, thread, half, &batch, &step if at_once and half else NULL, scale)
+        if thread == 0:
+            look_at_clock(job, batch.batch_start + batch.batch_rows, batch.batch_rows * job.operations)
+        fnn_meet(&job.meeting, job.threads)
+        stop = job.stop  # thread 0 writes it between the last meeting and the first, so all read the same
+        if thread == 0:
+            job.total += counted(job, scale, batch.batch_rows) * (job.half_losses[0] + job.half_losses[1])
+        if not at_once:
+            if not job.train:
+                step.kind, step.carried = FNN_ADD, 0
+            update_share(arena, plan, &step, job, thread)
+            fnn_meet(&job.meeting, job.threads)
+        updates += 1
+        t = next_t(t)
+        if thread == 0:
+            job.updates = updates
+            if job.alpha:
+                job.penalties += counted(job, scale, batch.batch_rows) * penalty(plan, job)
+        if stop:
+            return
+        batch.batch_start += batch.batch_rows

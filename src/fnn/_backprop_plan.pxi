@@ -1,0 +1,99 @@
+# What a step is made from: the sizes and prices that decide how it is taken, and the tables of its layers, of the whole
+# arena, and of what one epoch is to do.
+
+cdef enum:
+    FEWEST_ROWS = 64
+    CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
+    MOST_HALVED = 4096  # rows of a batch that is taken as two halves: only at its end the threads look whether to stop
+    MOST_LEFT = 64  # rows of a batch that are read where they lie: the first-level TLB holds the pages of no more
+    LINES_OF_A_SET = 8  # of theirs, in the first-level cache, at most: the others are for W
+    FEW_PREDICTED = 4  # rows for which packing all weights does not pay, however many they are
+    CHOICES = 16  # one in so many tries whether one thread, or the team, has become the faster
+    FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
+    INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
+
+cdef double FEW_OPERATIONS = 3e6  # below that many packing the weights and gathering a team take longer
+cdef double TICK_SECONDS = 0.02
+cdef double CHUNK_SECONDS = 0.25  # of one thread's work at most between two looks at signals, unless it is FEWEST_ROWS
+cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much as a few thousand operations
+# What decides how many threads a step is worth: the rate of one of them for each number in a vector, the rate at which one
+# core takes over what another has written, the price of the barriers.  The last two are no measurements: they were chosen
+# so that the rule picks the faster of one and two threads on the five mini-batch workloads of benchmarks/ (2-core Xeon).
+# Measured alone there, a core reads what the other wrote at 20 GB/s and a barrier takes 0.08 us; why two threads gain less
+# than these allow is not known yet.
+cdef double OPERATIONS_A_SECOND = 7.5e9
+cdef double BYTES_A_SECOND = 1e10
+cdef double SECONDS_TO_MEET = 5e-7
+cdef double SECONDS_TO_START = 1e-5  # an epoch of a team that is still awake; to start its threads takes longer, once
+cdef double HALVING_GAIN = 0.9  # what taking halves has to make of the time of a step to be worth two gradients
+cdef double SHORT_EPOCH = 5e-3  # seconds of an epoch that may be tried with fewer threads than the estimate says
+cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-level cache
+
+
+cdef struct Layer:
+    Py_ssize_t inputs, outputs  # I, O
+    Py_ssize_t height  # rows of a panel of its parameters: I of weights, the biases and, with a corner, its three
+    int code  # activation
+    double slope
+    Py_ssize_t units  # blocks of weights, a panel of inputs by a panel of neurons, in the layers below
+    Py_ssize_t weights  # offset in the parameters, the state and the gradient: panels of `height` rows
+    Py_ssize_t transposed  # offset in the arena (online): W^T in panels of O rows, where O is small; else 0
+    Py_ssize_t u, v, g  # offsets in the arena: the layer's input, its output, its delta, in panels of R rows
+    # Offset in the arena, with a corner: three matrices in panels of R rows, of which the first holds z until, on the way
+    # back, all take what each row adds to the gradient of left slope, offset and right slope; else 0.
+    Py_ssize_t bend
+    Py_ssize_t index  # offset in the index list of its inputs (online)
+    bint listed  # whether it lists those that are not zero, or takes all
+    bint by_columns  # whether the team's threads share its neurons, or the rows of the batch
+    double rate_scale, rate  # what it multiplies the rule's rate by, and what comes out of that (online)
+    Py_ssize_t skip  # k: it also reads the activation k layers earlier, then u has panels of its own; else 0
+    bint concat  # whether that activation stands beside the one below, or is added to it
+    bint heads  # whether it is the first, on the way back, to hand a share to that activation
+    bint gathers  # whether layers above have handed shares to the activation below it
+
+
+cdef struct Plan:
+    Py_ssize_t n_layers, lanes  # L and the numbers in a vector
+    Py_ssize_t rows, room  # rows of a chunk at most; R, the rows that a panel of u, v and g has room for
+    Py_ssize_t n_padded  # P with the padding of the panels
+    Py_ssize_t state, gradient  # offsets in the arena; the parameters are at 0; 0 where there is none
+    Py_ssize_t row_buffers, row_buffer  # offset in the arena of each thread's three rows of outputs, and a row's length
+    bint halves  # whether a batch goes through as two halves, each by one thread, whose gradients are added at its end
+    Py_ssize_t input_copies, own_input  # of the gathered inputs: room for so many; from one thread's to the next, or 0
+    const void **row_table  # of each thread, where a chunk's inputs lie in x; NULL where they are gathered in panels
+    Py_ssize_t input_delta  # offset in the arena of the slope of the loss by the input of a layer that skips
+    Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
+    Py_ssize_t block  # offset in the arena of each thread's block of W^T: a panel of INNER rows
+    Layer *layers
+    bint narrow  # whether every layer fits one vector, its padding zero (online)
+    Py_ssize_t list_room  # of a list of the first layer's inputs: each thread has three at the start of `index`
+    int32_t *index
+
+
+cdef struct Job:
+    const void *x
+    const void *y
+    void *out  # outputs, where they are what is wanted
+    const Py_ssize_t *labels  # class labels, or NULL where y holds rows
+    const Py_ssize_t *order
+    const void *row_weights  # of the rows of x, or NULL where each counts as 1
+    Py_ssize_t n_rows, batch_size
+    int loss
+    double ceiling  # the most that a row's loss, or an output's, counts as
+    bint mean, train
+    bint through_updated  # whether deltas go back through weights that have stepped already
+    double scale  # of the loss, where not the mean over each batch
+    fnn_rule rule
+    double alpha  # of the penalty
+    double *squares  # the sum of those of each unit's weights, before the batch's update
+    Py_ssize_t updates  # done since the states were zero
+    double t  # FISTA's, after those updates
+    double *row_losses  # of the chunk
+    double total, penalties
+    double half_losses[2]  # of the batch's rows
+    int threads
+    bint stop
+    fnn_meeting meeting
+    double operations, last_tick, operations_left  # of one row; when the clock was last looked at
+    void *tick
+    void *errors

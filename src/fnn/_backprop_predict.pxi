@@ -1,0 +1,61 @@
+# Prediction: many rows in panels, as the sweep goes forward, and a few straight from the flat parameters.
+
+cdef void output_values(real *out, real *z, Py_ssize_t n, int code, double slope) noexcept nogil:
+    """Eq. 2 for one row of the last layer; z (n,) has room for whole vectors."""
+    cdef Py_ssize_t j, whole = padded(n, lanes(z))
+    if code == FNN_SOFTMAX:
+        for j in range(n, whole):
+            z[j] = -INFINITY
+        softmax_row(z, whole)
+        memcpy(out, z, <size_t>n * sizeof(real))
+    else:
+        activate_values(out, z, n, code, slope)
+
+
+cdef void predict_few(real *out, const real *parameters, const real *x, Py_ssize_t rows, const double *table,
+                      Py_ssize_t n_layers, real *scratch, Py_ssize_t room) noexcept nogil:
+    """The outputs for some rows of x from the flat vector.  table: I, O, activation and slope of every layer."""
+    cdef Py_ssize_t r, l, inputs, outputs
+    cdef const real *w
+    cdef const real *u
+    cdef real *z
+    for r in range(rows):
+        w, u = parameters, x + r * <Py_ssize_t>table[0]
+        for l in range(n_layers):
+            inputs, outputs = <Py_ssize_t>table[4 * l], <Py_ssize_t>table[4 * l + 1]
+            z = scratch + l % 2 * room
+            flat_forward(z, w, u, inputs, outputs)
+            if l == n_layers - 1:
+                output_values(out + r * outputs, z, outputs, <int>table[4 * l + 2], table[4 * l + 3])
+            else:
+                activate_values(z, z, outputs, <int>table[4 * l + 2], table[4 * l + 3])
+            w += (inputs + 1) * outputs
+            u = z
+
+
+cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
+    """The outputs for all rows, as one of the team's threads: each takes its own rows of every chunk."""
+    cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
+    cdef Py_ssize_t l, r, rows, n = layer.outputs
+    cdef real *z = arena + plan.row_buffers + thread * 3 * plan.row_buffer
+    cdef real *out = <real *>job.out
+    cdef Chunk chunk
+    cdef Share share
+    chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
+    chunk = next_chunk(plan, job, chunk)
+    rows = chunk.rows
+    while chunk.rows:
+        if chunk.rows != rows:  # shared out at other places: what is one thread's now was another's
+            fnn_meet(&job.meeting, job.threads)
+            rows = chunk.rows
+        if not job.stop:  # threads may see it at different chunks; they all come to the same meetings
+            gather_rows(arena, plan, job, &chunk, thread)
+            for l in range(plan.n_layers):
+                share = share_of(plan, &plan.layers[l], chunk.rows, thread, job.threads)
+                forward_share(arena, plan, l, share, thread, NULL if l else rows_of(plan, thread))
+            for r in range(share.begin, share.end):
+                panels_to_row(z, arena + layer.v, plan.room, r, n)
+                output_values(out + (chunk.start + r) * n, z, n, layer.code, layer.slope)
+            if thread == 0:
+                look_at_clock(job, chunk.start, chunk.rows * job.operations)
+        chunk = next_chunk(plan, job, chunk)

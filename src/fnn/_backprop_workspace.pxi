@@ -1,0 +1,433 @@
+# The workspace of a training run: all memory in one block, how the team should share a layer by an estimate of the time
+# that it takes, and the copies into the panels and out of them.
+
+cdef class Workspace:
+    """A working copy of the parameters with the scratch of one training run; allocated once, nothing per step.
+
+    Parameters
+    ----------
+    layout : Layout
+    dtype : numpy.dtype
+        float32 or float64.
+    batch_size : int
+        Rows of a mini-batch at most.
+    states : int
+        Vectors of P numbers that the optimiser keeps.
+    threads : int
+        Threads it may use; fewer are used where a step has too little work to share.
+    keep_gradient : bool, default False
+        Whether there is room for a gradient even where one chunk is a whole batch.
+    halves : bool, optional
+        Whether a batch goes through as two halves that a thread each may take; unless given, where that should save time.
+        It changes the order of the gradient's sums, so it depends on nothing but the shape.
+    """
+
+    cdef Plan plan
+    cdef object layout, arena, index, row_losses, squares, row_table
+    cdef char *memory
+    cdef bint single, online
+    cdef public Py_ssize_t updates  # since the states were zero
+    cdef readonly double penalties  # what they make of the sum that the last epoch returned
+    cdef fnn_team *helpers
+    cdef double paces[2]
+    cdef Py_ssize_t choices  # between one thread and the team
+    cdef readonly int used  # threads that did the last epoch
+    cdef int asked_threads, most_threads, team
+    cdef double gain  # seconds that the team should save at a step
+    cdef readonly Py_ssize_t batch_size
+
+    def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False, halves=None):
+        cdef Plan *plan = &self.plan
+        cdef Layer *layer
+        cdef Py_ssize_t l, at, inputs = 0, units = 0, vector, panel
+        self.layout, self.batch_size = layout, batch_size
+        self.online = batch_size == 1 and not states and not keep_gradient and layout.is_plain
+        self.asked_threads, self.most_threads = threads, min(threads, FNN_MOST_THREADS)
+        self.single = np.dtype(dtype) == np.float32
+        vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
+        panel = 2 * vector
+        plan.narrow = (
+            self.online and layout.sizes[0] <= FEW_INPUTS and max(layout.sizes[1:]) <= vector
+            and FNN_SIGMOID not in [activation.code for activation in layout.activations])  # sigmoid(0) is not 0
+        quick = CHUNK_SECONDS * OPERATIONS_A_SECOND * vector / layout.operations
+        plan.n_layers, plan.lanes = layout.n_layers, vector
+        plan.rows = min(batch_size, CHUNK_ROWS, max(FEWEST_ROWS, int(quick)))
+        plan.block_bytes = second_level_cache() // 4
+        plan.room = plan.rows
+        if max(layout.sizes) > 4 * panel:
+            plan.room = roomy(plan.rows, panel * (4 if self.single else 8))
+        plan.layers = <Layer *>calloc(<size_t>plan.n_layers, sizeof(Layer))
+        self.helpers = fnn_assemble()
+        if plan.layers is NULL or self.helpers is NULL:
+            raise MemoryError("workspace: no memory for the tables of layers and threads")
+        at = 0
+        for l in range(plan.n_layers):
+            layer = &plan.layers[l]
+            layer.inputs, layer.outputs = layout.shapes[l]
+            layer.height = (layout.offsets[l + 1] - layout.offsets[l]) // layer.outputs
+            layer.code, layer.slope = layout.activations[l].code, layout.activations[l].slope
+            if layout.bends[l]:
+                layer.code = FNN_IDENTITY  # `bend_share` does the rest
+            layer.weights, layer.index, layer.units = at, inputs, units
+            units += pieces(layer.inputs, panel) * pieces(layer.outputs, panel)
+            layer.rate_scale = layout.rate_scales[l]
+            layer.skip, layer.concat = layout.skips[l].distance, layout.skips[l].mode == "concat"
+            layer.gathers = l in layout.skipped_to
+            layer.heads = all(l - layer.skip != m - layout.skips[m].distance for m in range(l + 1, layout.n_layers))
+            layer.listed = layer.inputs > FEW_INPUTS and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
+            at += layer.height * padded(layer.outputs, vector)
+            if l == 0:
+                plan.list_room = padded(layer.inputs, 16) + 16  # a vector is stored where the last number goes
+                inputs = 3 * self.most_threads * plan.list_room
+            else:
+                inputs += padded(layer.inputs, 16) + 16
+        plan.n_padded = at
+        if states:
+            plan.state = at
+            at += states * plan.n_padded
+        plan.halves = self._halving_pays() if halves is None else halves
+        for l in range(plan.n_layers):
+            plan.layers[l].by_columns = False
+        if keep_gradient or batch_size > plan.rows or plan.halves:
+            plan.gradient = at
+            at += plan.n_padded * (1 + plan.halves)
+        plan.layers[0].u = at
+        # All that is kept of a batch is at most three times its activations, the inputs among them.
+        plan.input_copies = max(1, min(threads, (sum(layout.sizes) + 2 * layout.sizes[0]) // layout.sizes[0]))
+        at += plan.input_copies * plan.room * padded(layout.sizes[0], panel)
+        for l in range(plan.n_layers):
+            layer = &plan.layers[l]
+            if l > 0:
+                layer.u = plan.layers[l - 1].v
+                if layer.skip:
+                    layer.u = at
+                    at += plan.room * padded(layer.inputs, panel)
+                if self.online and layer.outputs <= panel:
+                    layer.transposed = at
+                    at += padded(layer.inputs, vector) * padded(layer.outputs, vector)
+            layer.v = at
+            layer.g = at + plan.room * padded(layer.outputs, panel)
+            at += 2 * plan.room * padded(layer.outputs, panel)
+            if layout.bends[l]:
+                layer.bend = at
+                at += 3 * plan.room * padded(layer.outputs, panel)
+        if layout.has_skips:
+            plan.input_delta = at
+            at += plan.room * max(padded(layout.shapes[l][0], panel) for l in range(plan.n_layers) if layout.skips[l][0])
+        plan.row_buffers, plan.row_buffer = at, padded(layout.sizes[-1], panel)
+        at += 3 * plan.row_buffer * self.most_threads
+        plan.block = at
+        if plan.n_layers > 1:
+            at += INNER * panel * self.most_threads
+        self._reserve(at)
+        self._leave_inputs_where_they_are()
+        self.threads = self._best_team()
+        self.gain = self._seconds(1) - self._seconds(self.team)
+
+    def _halving_pays(self):
+        """Whether two threads should be the faster with a half of each batch, and there is room for a second gradient.
+
+        Nothing but the shape decides, so that every number of threads takes the sums in the same order.
+        """
+        sizes = self.layout.sizes
+        room = self.plan.rows * (sum(sizes) + sizes[0])  # three batches of activations hold this beside what is kept
+        if self.online or self.layout.has_skips or not FEWEST_ROWS <= self.batch_size <= MOST_HALVED:
+            return False
+        if 4 * self.plan.n_padded > room:  # to write and read the gradients would cost one thread more than two save
+            return False
+        return self._halved_seconds(2) < HALVING_GAIN * min(self._seconds(1), self._seconds(2))
+
+    cdef double _halved_seconds(self, int team):
+        """Estimate the time of a step of all rows, as two halves: half of the gradient and of the weights cross cores."""
+        cdef Layer *layer
+        cdef Py_ssize_t l
+        cdef double alone = 0, crossing
+        for l in range(self.plan.n_layers):
+            layer = &self.plan.layers[l]
+            alone += (6.0 if l else 4.0) * layer.inputs * layer.outputs
+        alone *= self.plan.rows / (OPERATIONS_A_SECOND * self.plan.lanes)
+        crossing = <double>self.plan.n_padded * (4 if self.single else 8) * self.plan.rows / self.batch_size
+        return alone if team == 1 else alone / 2 + crossing / BYTES_A_SECOND + 2 * SECONDS_TO_MEET
+
+    cdef double _seconds(self, int team) except -1:
+        """Estimate the time of a step of all rows, and choose what the threads share of each layer."""
+        if self.online:
+            return self._online_seconds(team)
+        if self.plan.halves:
+            return self._halved_seconds(team)
+        cdef Plan *plan = &self.plan
+        cdef Layer *layer
+        cdef Py_ssize_t l, panels, width = 4 if self.single else 8
+        cdef double total = 0, others = (team - 1.0) / team, alone, rows, columns, weights, meet
+        for l in range(plan.n_layers):
+            layer = &plan.layers[l]
+            panels = pieces(layer.outputs, 2 * plan.lanes)
+            alone = (6.0 if l else 4.0) * layer.inputs * layer.outputs * plan.rows / (OPERATIONS_A_SECOND * plan.lanes)
+            weights = others * (2.0 if l else 1.0) * layer.inputs * layer.outputs
+            values = others * plan.rows * ((2.0 if l else 0.0) * layer.inputs + layer.outputs)
+            rows = alone / team + width * (weights + values) / BYTES_A_SECOND
+            columns = (alone * pieces(panels, team) / panels + width * values / BYTES_A_SECOND + 2 * SECONDS_TO_MEET)
+            layer.by_columns = team > 1 and columns < rows and not plan.input_delta
+            total += (columns if layer.by_columns else rows) if team > 1 else alone
+        return total + 2 * SECONDS_TO_MEET * (team > 1)
+
+    cdef double _online_seconds(self, int team):
+        """Estimate the time of a row in the first layer, which is all that the threads share."""
+        cdef Layer *layer = &self.plan.layers[0]
+        cdef Py_ssize_t panels = pieces(layer.outputs, 2 * self.plan.lanes)
+        cdef double weights = (4 if self.single else 8) * (layer.inputs + 1) * layer.outputs
+        return 2 * weights * pieces(panels, team) / panels / ONLINE_BYTES_A_SECOND + 5 * SECONDS_TO_MEET * (team > 1)
+
+    cdef bint better_alone(self, Py_ssize_t rows):
+        """Whether to leave a short epoch to one thread, because that was faster lately: another program, or a library's
+        spinning threads, may have taken the other cores.  Whichever way is slower is tried again now and then."""
+        cdef bint alone = 0 < self.paces[0] < self.paces[1]
+        cdef double best = self.paces[0] if alone else self.paces[1]
+        if self.gain == INFINITY or best == 0 or best * rows > SHORT_EPOCH:
+            return False
+        self.choices += 1
+        return alone != (self.choices % CHOICES == 1)
+
+    cdef void note_pace(self, bint helped, double seconds):
+        """Remember how long a row took; a hiccup counts little."""
+        self.paces[helped] = min(seconds, 1.1 * self.paces[helped]) if self.paces[helped] else seconds
+
+    def _best_team(self):
+        """Number of threads with which a step should take the least time; any number gives the same result."""
+        best, least = 1, float("inf")
+        for team in range(1, self.most_threads + 1):
+            seconds = self._seconds(team)
+            if seconds < least:
+                best, least = team, seconds
+        return best
+
+    def _reserve(self, Py_ssize_t numbers):
+        """Allocate the arena, its start on a cache line, and the lists."""
+        cdef unsigned char[::1] raw
+        cdef int32_t[::1] index
+        self.arena = np.zeros(numbers * (4 if self.single else 8) + 64, np.uint8)
+        raw = self.arena
+        self.memory = <char *>&raw[0] + (-<uintptr_t>&raw[0]) % 64
+        lists = [np.arange(padded(width, 16) + 16, dtype=np.int32) for width in self.layout.sizes[:-1]]
+        self.index = np.concatenate(lists[:1] * (3 * self.most_threads) + lists[1:])
+        index = self.index
+        self.plan.index = &index[0]
+        self.row_losses = np.zeros(self.plan.rows)
+
+    def _leave_inputs_where_they_are(self):
+        """Read the inputs of small batches in x itself, unless a skip joins them or so many rows lie a multiple of 4 KiB
+        apart that they would push each other out of the first-level cache."""
+        cdef Plan *plan = &self.plan
+        cdef Py_ssize_t[::1] table
+        in_a_set = plan.rows * gcd(plan.layers[0].inputs * (4 if self.single else 8), 4096) / 4096
+        if not plan.input_delta and not plan.halves and plan.rows <= MOST_LEFT and in_a_set <= LINES_OF_A_SET:
+            self.row_table = np.zeros(plan.rows * self.most_threads, np.intp)
+            table = self.row_table
+            plan.row_table = <const void **>&table[0]
+
+    def __dealloc__(self):
+        free(self.plan.layers)
+        fnn_dismiss(self.helpers)
+
+    @property
+    def threads(self):
+        """Threads in use; may be set from 1 to those that were asked for; one where the compiler has no others."""
+        return self.team
+
+    @threads.setter
+    def threads(self, int count):
+        if not 1 <= count <= self.asked_threads:
+            raise ValueError(f"threads: expected 1 to {self.asked_threads}, got {count}")
+        self.team = min(count, self.most_threads)
+        self._seconds(self.team)
+        self.gain = INFINITY  # whoever sets it wants it
+        self._place_inputs()
+
+    @property
+    def pace(self):
+        """Seconds that a row took lately, by one thread and by the team; 0 where not known.  May be set to compare."""
+        return self.paces[0], self.paces[1]
+
+    @pace.setter
+    def pace(self, seconds):
+        self.paces[0], self.paces[1] = seconds
+
+    @property
+    def halves(self):
+        """Whether a batch goes through as two halves."""
+        return bool(self.plan.halves)
+
+    @property
+    def by_columns(self):
+        """Of each layer, whether the threads share its neurons; else they share the batch's rows.  `threads` sets it to
+        what should take the least time; it may be set to compare.  With skips they always share rows: what a skip joins
+        and spreads is then each thread's own."""
+        return [bool(self.plan.layers[l].by_columns) for l in range(self.plan.n_layers)]
+
+    @by_columns.setter
+    def by_columns(self, chosen):
+        if self.plan.input_delta and any(chosen):
+            raise ValueError("by_columns: a network with skips shares rows only")
+        for l in range(self.plan.n_layers):
+            self.plan.layers[l].by_columns = chosen[l]
+        self._place_inputs()
+
+    def _place_inputs(self):
+        """Give each thread inputs of its own where that is possible and worth it."""
+        cdef Plan *plan = &self.plan
+        plan.own_input = 0
+        if plan.layers[0].by_columns and self.team <= plan.input_copies:
+            plan.own_input = plan.room * padded(plan.layers[0].inputs, 2 * plan.lanes)
+
+    def load(self, parameters, double saturation):
+        """Copy the parameters (P,) in, brought inside the saturation limit."""
+        if self.single:
+            _copy_parameters[float](self, parameters, True, saturation)
+        else:
+            _copy_parameters[double](self, parameters, True, saturation)
+
+    def store(self, parameters):
+        """Copy the working parameters out to `parameters` (P,)."""
+        if self.single:
+            _copy_parameters[float](self, parameters, False, INFINITY)
+        else:
+            _copy_parameters[double](self, parameters, False, INFINITY)
+
+    def load_state(self, state):
+        """Copy the optimiser's state in: `states` vectors (P,), one after the other."""
+        _copy_state(self, np.ascontiguousarray(state), True)
+
+    def store_state(self, state):
+        """Copy the optimiser's state out to `state` (states * P,)."""
+        _copy_state(self, state, False)
+
+    def is_finite(self):
+        """Whether no working parameter is NaN or infinite."""
+        if self.single:
+            return all_finite(<float *>self.memory, self.plan.n_padded)
+        return all_finite(<double *>self.memory, self.plan.n_padded)
+
+    cdef void refresh_transposed(self):
+        """Bring what online training keeps beside the weights up to them."""
+        if self.single:
+            transpose_small(<float *>self.memory, &self.plan)
+        else:
+            transpose_small(<double *>self.memory, &self.plan)
+
+    def put(self, str which, Py_ssize_t l, values, Py_ssize_t number=0):
+        """Copy rows (B, width) into the panels of layer l's input "u", output "v", delta "g", or a matrix of "bend"."""
+        _panels(self, which, l, np.ascontiguousarray(values), True, number)
+
+    def put_layers(self, layers, rows):
+        """Copy some rows of [x, v_1, ..., v_(L-1)] into the panels that layers read, and join what some of them read."""
+        cdef Py_ssize_t l
+        cdef Share share
+        self.put("u", 0, layers[0][rows])
+        for l in range(1, self.plan.n_layers):
+            self.put("v", l - 1, layers[l][rows])
+            share = share_of(&self.plan, &self.plan.layers[l], len(layers[0][rows]), 0, 1)
+            if self.plan.layers[l].skip and self.single:
+                join_share(<float *>self.memory, &self.plan, l, share)
+            elif self.plan.layers[l].skip:
+                join_share(<double *>self.memory, &self.plan, l, share)
+
+    def take(self, str which, Py_ssize_t l, values, Py_ssize_t number=0):
+        """Copy rows out of the panels of layer l's output "v", delta "g" or matrix `number` of "bend" into `values`."""
+        _panels(self, which, l, values, False, number)
+
+    def forward(self, Py_ssize_t rows):
+        """Run the forward kernels on the first `rows` rows."""
+        cdef Py_ssize_t l
+        for l in range(self.plan.n_layers):
+            share = share_of(&self.plan, &self.plan.layers[l], rows, 0, 1)
+            if self.single:
+                forward_share(<float *>self.memory, &self.plan, l, share, 0, NULL)
+            else:
+                forward_share(<double *>self.memory, &self.plan, l, share, 0, NULL)
+
+    def backward(self, Py_ssize_t rows):
+        """Run the backward kernels on the first `rows` rows."""
+        cdef Py_ssize_t l, last = self.plan.n_layers - 1
+        if self.plan.layers[last].bend:
+            share = share_of(&self.plan, &self.plan.layers[last], rows, 0, 1)
+            if self.single:
+                bend_back_share(<float *>self.memory, &self.plan, last, share)
+            else:
+                bend_back_share(<double *>self.memory, &self.plan, last, share)
+        for l in range(self.plan.n_layers - 1, 0, -1):
+            share = share_of(&self.plan, &self.plan.layers[l - 1], rows, 0, 1)
+            if self.single:
+                backward_share(<float *>self.memory, &self.plan, l, share, 0)
+            else:
+                backward_share(<double *>self.memory, &self.plan, l, share, 0)
+
+    def add_gradient(self, Py_ssize_t rows, bint first):
+        """Put the gradient over the first `rows` rows in the place of the gradient, or add it there."""
+        cdef Py_ssize_t l
+        cdef fnn_rule rule
+        cdef Rows span
+        memset(&rule, 0, sizeof(rule))
+        span.begin, span.end = 0, rows
+        rule.kind = FNN_STORE if first else FNN_ADD
+        for l in range(self.plan.n_layers):
+            if self.single:
+                gradient_share(<float *>self.memory, &self.plan, l, span, &rule, 0, 1, NULL, NULL, NULL)
+            else:
+                gradient_share(<double *>self.memory, &self.plan, l, span, &rule, 0, 1, NULL, NULL, NULL)
+
+    def store_gradient(self, out):
+        """Copy the gradient out to `out` (P,)."""
+        if self.single:
+            _copy_gradient[float](self, out)
+        else:
+            _copy_gradient[double](self, out)
+
+
+cdef void _copy_parameters(Workspace work, real[::1] flat, bint into, double limit):
+    cdef real *arena = <real *>work.memory
+    with nogil:
+        copy_parameters(&flat[0], arena, &work.plan, into)
+        if into:
+            limit_values(arena, work.plan.n_padded, limit)
+            transpose_small(arena, &work.plan)
+
+
+def _copy_state(Workspace work, state, bint into):
+    cdef Py_ssize_t n = work.layout.n_parameters, at
+    cdef float[::1] singles
+    cdef double[::1] doubles
+    for which in range(len(state) // n):
+        at = work.plan.state + which * work.plan.n_padded
+        if work.single:
+            singles = state[which * n:(which + 1) * n]
+            copy_parameters(&singles[0], <float *>work.memory + at, &work.plan, into)
+        else:
+            doubles = state[which * n:(which + 1) * n]
+            copy_parameters(&doubles[0], <double *>work.memory + at, &work.plan, into)
+
+
+cdef void _copy_gradient(Workspace work, real[::1] out):
+    copy_parameters(&out[0], <real *>work.memory + work.plan.gradient, &work.plan, False)
+
+
+def _panels(Workspace work, str which, Py_ssize_t l, values, bint into, Py_ssize_t number):
+    cdef Layer *layer = &work.plan.layers[l]
+    cdef Py_ssize_t r, at = layer.u if which == "u" else layer.g if which == "g" else layer.v
+    if which == "bend":
+        at = layer.bend + number * work.plan.room * padded(layer.outputs, 2 * work.plan.lanes)
+    cdef float[:, ::1] singles
+    cdef double[:, ::1] doubles
+    if work.single:
+        singles = values
+        for r in range(singles.shape[0]):
+            if into:
+                rows_to_panels(<float *>work.memory + at, work.plan.room, r, &singles[r, 0], singles.shape[1])
+            else:
+                panels_to_row(&singles[r, 0], <float *>work.memory + at, work.plan.room, r, singles.shape[1])
+    else:
+        doubles = values
+        for r in range(doubles.shape[0]):
+            if into:
+                rows_to_panels(<double *>work.memory + at, work.plan.room, r, &doubles[r, 0], doubles.shape[1])
+            else:
+                panels_to_row(&doubles[r, 0], <double *>work.memory + at, work.plan.room, r, doubles.shape[1])
