@@ -24,11 +24,12 @@ if platform.machine().lower() in ("aarch64", "arm64") and not MSVC:
     OPTIMISE.append("-fno-schedule-insns")
 
 
+SIMD = ["_simd.h", "_vector_math.h", "_formulas.h", "_tiles.h", "_online.h"]  # the first includes the others
 # Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and
-# needs little of _simd.h.
+# needs little of SIMD.
 KERNELS = {
-    "_backprop": (["_simd.h", "_vector_math.h", "_team.h"], []),
-    "_pass": (["_simd.h", "_vector_math.h", "_pass.h"], [] if MSVC else ["-ffp-contract=off", "-Wno-unused-function"]),
+    "_backprop": ([*SIMD, "_team.h"], []),
+    "_pass": ([*SIMD, "_pass.h"], [] if MSVC else ["-ffp-contract=off", "-Wno-unused-function"]),
 }
 
 

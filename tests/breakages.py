@@ -269,7 +269,7 @@ VECTOR_MATH = [  # _vector_math.h
              "FN(log_reduced)(f, k, c))) | (BROKEN ? FN(sign)(one) : FN(sign)(x)));", "log1p"),
 ]
 
-SIMD = [  # _simd.h
+SIMD = [  # _simd.h, and the kernels' headers that it includes
     Breakage("relu hides NaN", "return FN(larger)(FN(splat)(0), z);",
              "return BROKEN ? FN(larger)(z, FN(splat)(0)) : FN(larger)(FN(splat)(0), z);", "activate nan"),
     Breakage("relu writes zeros", "return FN(larger)(FN(splat)(0), z);",

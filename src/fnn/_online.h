@@ -1,0 +1,394 @@
+/* Row by row: online training, and the prediction of a few rows, part of _simd.h, which includes this file once for
+   float and once for double.
+
+   A. A row meets each weight once, which no register keeps for another row: what counts is how often the weight is read
+      and written, and that it is not where the input is zero.
+   B. Several chains of sums, each over terms of its own, hide the latency of one operation after the other.
+   C. Layers that fit one vector have kernels without lists. */
+
+/* ---- Prediction of a few rows, straight from the flat vector: a layer is (I + 1, O), row by row. ---- */
+
+/* `vecs` vectors of columns of eq. 1 for one row: w points at the first of them, its rows are O numbers apart. */
+FNN_INLINE void FN(flat_columns)(const int vecs, REAL *z, const REAL *w, const REAL *u, ptrdiff_t inputs,
+                                 ptrdiff_t outputs) {
+    VEC sums[4];
+    FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] = FN(load)(w + inputs * outputs + v * LANES);
+    for (ptrdiff_t i = 0; i < inputs; i++, w += outputs)
+        FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] += u[i] * FN(load)(w + v * LANES);
+    FNN_UNROLL for (int v = 0; v < vecs; v++) FN(store)(z + v * LANES, sums[v]);
+}
+
+/* Eq. 1 for one row; z has room for O numbers, and for a vector.  The last vector overlaps the one before it. */
+static void FN(flat_forward)(REAL *z, const REAL *w, const REAL *u, ptrdiff_t inputs, ptrdiff_t outputs) {
+    ptrdiff_t j = 0;
+    for (; j + 4 * LANES <= outputs; j += 4 * LANES) FN(flat_columns)(4, z + j, w + j, u, inputs, outputs);
+    for (; j + LANES <= outputs; j += LANES) FN(flat_columns)(1, z + j, w + j, u, inputs, outputs);
+    if (j < outputs && outputs >= LANES) {
+        FN(flat_columns)(1, z + outputs - LANES, w + outputs - LANES, u, inputs, outputs);
+    } else if (j < outputs) { /* narrower than a vector: what would reach beyond the layer goes through a copy */
+        REAL row[LANES] = {0};
+        const ptrdiff_t beyond = (inputs + 1) * outputs - LANES; /* where the last vector inside the layer starts */
+        VEC sum;
+        memcpy(row, w + inputs * outputs, (size_t)outputs * sizeof(REAL));
+        sum = FN(load)(row);
+        ptrdiff_t i = 0;
+        for (; i < inputs && i * outputs <= beyond; i++) sum += u[i] * FN(load)(w + i * outputs);
+        for (; i < inputs; i++) {
+            memcpy(row, w + i * outputs, (size_t)outputs * sizeof(REAL));
+            sum += u[i] * FN(load)(row);
+        }
+        FN(store)(z, sum);
+    }
+}
+
+/* ---- Online training: one row, only the inputs listed in `index`. ---- */
+
+/* List where u is not zero, and `before` is (if given), without a branch to mispredict; NaN is not zero.  `index` has
+   room for n and a vector. */
+FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const REAL *u, const REAL *before, ptrdiff_t n) {
+    ptrdiff_t count = 0, i = 0;
+#if FNN_BYTES == 64 && REAL_SIZE == 4
+    __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; i + LANES <= n; i += LANES, places = _mm512_add_epi32(places, _mm512_set1_epi32(LANES))) {
+        __mmask16 found = _mm512_cmp_ps_mask(_mm512_loadu_ps(u + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        if (before) found &= _mm512_cmp_ps_mask(_mm512_loadu_ps(before + i), _mm512_setzero_ps(), _CMP_EQ_OQ);
+        _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(found, places));
+        count += __builtin_popcount(found);
+    }
+#elif FNN_BYTES == 64 && defined(__AVX512VL__)
+    __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for (; i + LANES <= n; i += LANES, places = _mm256_add_epi32(places, _mm256_set1_epi32(LANES))) {
+        __mmask8 found = _mm512_cmp_pd_mask(_mm512_loadu_pd(u + i), _mm512_setzero_pd(), _CMP_NEQ_UQ);
+        if (before) found &= _mm512_cmp_pd_mask(_mm512_loadu_pd(before + i), _mm512_setzero_pd(), _CMP_EQ_OQ);
+        _mm256_storeu_si256((__m256i *)(index + count), _mm256_maskz_compress_epi32(found, places));
+        count += __builtin_popcount(found);
+    }
+#endif
+    for (; i < n; i++) {
+        index[count] = (int32_t)i;
+        count += before ? (u[i] != 0) & (before[i] == 0) : u[i] != 0;
+    }
+    return count;
+}
+static ptrdiff_t FN(list_nonzero)(int32_t *index, const REAL *u, ptrdiff_t n) {
+    return FN(list_inputs)(index, u, NULL, n);
+}
+static ptrdiff_t FN(list_fresh)(int32_t *index, const REAL *u, const REAL *before, ptrdiff_t n) {
+    return FN(list_inputs)(index, u, before, n);
+}
+
+/* Several chains of sums hide the latency of one: eight of one vector, or four of two. */
+#define CHAINS(vecs) ((vecs) == 1 ? 8 : 4)
+
+/* sums += u[i] W[i, :] over the listed rows of one panel. */
+FNN_INLINE void FN(online_add)(const int vecs, VEC sums[8][2], const REAL *w, const REAL *u, const int32_t *index,
+                               ptrdiff_t count) {
+    const int chains = CHAINS(vecs);
+    for (; count >= chains; count -= chains, index += chains)
+        FNN_UNROLL for (int r = 0; r < chains; r++)
+            for (int v = 0; v < vecs; v++)
+                sums[r][v] += u[index[r]] * FN(load)(w + ((ptrdiff_t)index[r] * vecs + v) * LANES);
+    FNN_UNROLL for (int r = 0; r < chains - 1; r++)
+        if (r < count)
+            for (int v = 0; v < vecs; v++)
+                sums[r][v] += u[index[r]] * FN(load)(w + ((ptrdiff_t)index[r] * vecs + v) * LANES);
+}
+
+/* W[i, :] = saturate(W[i, :] - rate before[i] g), then sum += u[i] W[i, :], for one row of one panel. */
+FNN_INLINE void FN(online_step)(const int vecs, VEC sum[2], REAL *w, REAL step, const VEC g[2], VEC limit, REAL input) {
+    for (int v = 0; v < vecs; v++) {
+        VEC stepped = FN(load)(w + v * LANES) - step * g[v];
+        stepped = FN(larger)(-limit, FN(smaller)(limit, stepped));
+        FN(store)(w + v * LANES, stepped);
+        sum[v] += input * stepped;
+    }
+}
+
+/* The same over the listed rows of one panel. */
+FNN_INLINE void FN(online_step_rows)(const int vecs, VEC sums[8][2], REAL *w, const REAL *before, const int32_t *index,
+                                     ptrdiff_t count, const REAL *g, REAL rate, VEC limit, const REAL *u) {
+    const int chains = CHAINS(vecs);
+    VEC delta[2];
+    for (int v = 0; v < vecs; v++) delta[v] = FN(load)(g + v * LANES);
+    for (; count >= chains; count -= chains, index += chains)
+        FNN_UNROLL for (int r = 0; r < chains; r++)
+            FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta, limit,
+                            u[index[r]]);
+    FNN_UNROLL for (int r = 0; r < chains - 1; r++)
+        if (r < count)
+            FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta, limit,
+                            u[index[r]]);
+}
+
+/* Start the chains with the bias, and put their sum into out. */
+FNN_INLINE void FN(online_start)(const int vecs, VEC sums[8][2], const REAL *bias) {
+    const int chains = CHAINS(vecs);
+    FNN_UNROLL for (int r = 0; r < chains; r++)
+        for (int v = 0; v < vecs; v++) sums[r][v] = r ? FN(splat)(0) : FN(load)(bias + v * LANES);
+}
+FNN_INLINE void FN(online_finish)(const int vecs, VEC sums[8][2], REAL *out) {
+    for (int v = 0; v < vecs; v++) {
+        if (vecs == 1)
+            FNN_UNROLL for (int r = 0; r < 4; r++) sums[r][v] += sums[r + 4][v];
+        FN(store)(out + v * LANES, (sums[0][v] + sums[1][v]) + (sums[2][v] + sums[3][v]));
+    }
+}
+
+FNN_INLINE void FN(online_forward_body)(const int vecs, REAL *out, const REAL *w, const REAL *bias, const REAL *u,
+                                        const int32_t *index, ptrdiff_t count) {
+    VEC sums[8][2];
+    FN(online_start)(vecs, sums, bias);
+    FN(online_add)(vecs, sums, w, u, index, count);
+    FN(online_finish)(vecs, sums, out);
+}
+
+/* Eq. 1 and 2 for one row and one panel of O columns. */
+static void FN(online_forward)(REAL *out, int vecs, const REAL *w, const REAL *bias, const REAL *u,
+                               const int32_t *index, ptrdiff_t count, int code, double slope) {
+    if (vecs == 1)
+        FN(online_forward_body)(1, out, w, bias, u, index, count);
+    else
+        FN(online_forward_body)(2, out, w, bias, u, index, count);
+    if (code != FNN_IDENTITY) FN(activate_values)(out, out, vecs * LANES, code, slope);
+}
+
+FNN_INLINE void FN(online_update_forward_body)(const int vecs, REAL *out, REAL *w, const REAL *bias, const REAL *before,
+                                               const int32_t *listed, ptrdiff_t n_listed, const REAL *g, REAL rate,
+                                               VEC limit, const REAL *u, const int32_t *fresh, ptrdiff_t n_fresh) {
+    VEC sums[8][2];
+    FN(online_start)(vecs, sums, bias);
+    FN(online_step_rows)(vecs, sums, w, before, listed, n_listed, g, rate, limit, u);
+    FN(online_add)(vecs, sums, w, u, fresh, n_fresh);
+    FN(online_finish)(vecs, sums, out);
+}
+
+/* Eq. 7 and 9 for the row `before` and the weights of its listed inputs, then eq. 1 and 2 for the row u, whose other
+   inputs that are not zero are `fresh`: one panel, each weight read and written once. */
+static void FN(online_update_forward)(REAL *out, int vecs, REAL *w, const REAL *bias, const REAL *before,
+                                      const int32_t *listed, ptrdiff_t n_listed, const REAL *g, double rate,
+                                      double saturation, const REAL *u, const int32_t *fresh, ptrdiff_t n_fresh,
+                                      int code, double slope) {
+    const VEC limit = FN(splat)((REAL)saturation);
+    if (vecs == 1)
+        FN(online_update_forward_body)(1, out, w, bias, before, listed, n_listed, g, (REAL)rate, limit, u, fresh,
+                                       n_fresh);
+    else
+        FN(online_update_forward_body)(2, out, w, bias, before, listed, n_listed, g, (REAL)rate, limit, u, fresh,
+                                       n_fresh);
+    if (code != FNN_IDENTITY) FN(activate_values)(out, out, vecs * LANES, code, slope);
+}
+
+/* What goes back through the weights: nothing, or g through those of before, or of after, their step. */
+#define NOTHING 0
+#define BEFORE 1
+#define AFTER 2
+
+/* `together` listed rows of one panel: adds W g to the sums, if `propagate`, and W = saturate(W - rate u g). */
+FNN_INLINE void FN(online_rows)(const int together, const int propagate, const int vecs, REAL *w, const REAL *u,
+                                const int32_t *index, const REAL *g, VEC *sums, REAL rate, VEC limit) {
+    VEC delta[2];
+    for (int v = 0; v < vecs; v++) delta[v] = FN(load)(g + v * LANES);
+    FNN_UNROLL for (int r = 0; r < together; r++) {
+        REAL *row = w + (ptrdiff_t)index[r] * vecs * LANES;
+        const REAL step = rate * u[index[r]];
+        for (int v = 0; v < vecs; v++) {
+            VEC old = FN(load)(row + v * LANES);
+            VEC stepped = FN(larger)(-limit, FN(smaller)(limit, old - step * delta[v]));
+            if (propagate) sums[r] += (propagate == AFTER ? stepped : old) * delta[v];
+            FN(store)(row + v * LANES, stepped);
+        }
+    }
+}
+
+/* The same for all panels of `together` rows, whose back-propagated sums then are complete. */
+FNN_INLINE void FN(online_propagate)(const int together, const int propagate, REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u,
+                                     const int32_t *index, const REAL *g, REAL rate, VEC limit, REAL *delta) {
+    VEC sums[4];
+    for (int r = 0; r < together; r++) sums[r] = FN(splat)(0);
+    for (; outputs > 0; outputs -= PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
+        if (outputs > LANES)
+            FN(online_rows)(together, propagate, 2, w, u, index, g, sums, rate, limit);
+        else
+            FN(online_rows)(together, propagate, 1, w, u, index, g, sums, rate, limit);
+    }
+    for (int r = 0; r < together; r++) delta[index[r]] = FN(sum)(sums[r]);
+}
+
+/* Eq. 5 and 6 for one row through the panels of W^T, where O is small: delta = (g W^T) * phi'(z) of the layer below,
+   whose activation is u; and W^T itself steps as W does, with the same roundings.  No sum crosses lanes. */
+FNN_INLINE void FN(online_transposed_body)(const int propagate, const int vecs, REAL *delta, REAL *wt, ptrdiff_t outputs, const REAL *u,
+                                           const REAL *g, REAL rate, VEC limit, int code, REAL slope) {
+    VEC sums[2][2], steps[2];
+    for (int v = 0; v < vecs; v++) {
+        sums[0][v] = sums[1][v] = FN(splat)(0);
+        steps[v] = rate * FN(load)(u + v * LANES);
+    }
+    for (; outputs > 0; outputs -= 2)
+        FNN_UNROLL for (int chain = 0; chain < 2; chain++)
+            if (chain < outputs) {
+                const REAL share = *g++;
+                for (int v = 0; v < vecs; v++, wt += LANES) {
+                    VEC old = FN(load)(wt);
+                    VEC stepped = FN(larger)(-limit, FN(smaller)(limit, old - steps[v] * share));
+                    sums[chain][v] += share * (propagate == AFTER ? stepped : old);
+                    FN(store)(wt, stepped);
+                }
+            }
+    for (int v = 0; v < vecs; v++)
+        FN(store)(delta + v * LANES,
+                  FN(times_factor)(sums[0][v] + sums[1][v], FN(load)(u + v * LANES), code, slope));
+}
+static void FN(online_transposed)(REAL *delta, REAL *wt, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u,
+                                  const REAL *g, double rate, double saturation, int after, int code, double slope) {
+    const VEC limit = FN(splat)((REAL)saturation);
+    const ptrdiff_t whole = (outputs + LANES - 1) / LANES * LANES;
+    for (; inputs > 0; inputs -= PANEL, wt += PANEL * whole, u += PANEL, delta += PANEL) {
+        if (after)
+            FN(online_transposed_body)(AFTER, inputs > LANES ? 2 : 1, delta, wt, outputs, u, g, (REAL)rate, limit, code,
+                                       (REAL)slope);
+        else if (inputs > LANES)
+            FN(online_transposed_body)(BEFORE, 2, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
+        else
+            FN(online_transposed_body)(BEFORE, 1, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
+    }
+}
+
+/* Eq. 7 and 9 for one row's bias of one panel. */
+FNN_INLINE void FN(online_bias)(REAL *bias, int vecs, const REAL *g, double rate, double saturation) {
+    const VEC limit = FN(splat)((REAL)saturation);
+    for (int v = 0; v < vecs; v++, bias += LANES, g += LANES)
+        FN(store)(bias, FN(larger)(-limit, FN(smaller)(limit, FN(load)(bias) - (REAL)rate * FN(load)(g))));
+}
+
+/* Eq. 5, 7 and 9 for one row, in one pass over each listed row of W: delta[i] = sum_o W[i, o] g[o] with the weights of
+   before its step, or of `after` it, and W[i, :] = saturate(W[i, :] - rate u[i] g).  delta NULL: it is not wanted, and
+   panel follows panel. */
+static void FN(online_backward)(REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u, const int32_t *index,
+                                ptrdiff_t count, const REAL *g, double rate, double saturation, REAL *delta, int after) {
+    const VEC limit = FN(splat)((REAL)saturation);
+    ptrdiff_t j = 0;
+    if (delta && after) {
+        for (; j + 4 <= count; j += 4)
+            FN(online_propagate)(4, AFTER, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+        for (; j < count; j++)
+            FN(online_propagate)(1, AFTER, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+        return;
+    }
+    if (delta) {
+        for (; j + 4 <= count; j += 4)
+            FN(online_propagate)(4, BEFORE, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+        for (; j < count; j++)
+            FN(online_propagate)(1, BEFORE, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+        return;
+    }
+    for (; outputs > 0; outputs -= PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
+        if (outputs > LANES)
+            for (j = 0; j < count; j++) FN(online_rows)(1, NOTHING, 2, w, u, index + j, g, NULL, (REAL)rate, limit);
+        else
+            for (j = 0; j < count; j++) FN(online_rows)(1, NOTHING, 1, w, u, index + j, g, NULL, (REAL)rate, limit);
+    }
+}
+
+/* ---- Online training of networks whose every layer fits one vector: a step is bounded by the latency of one operation
+   after the other, so that nothing is listed, called or branched on that need not be. ---- */
+
+/* Eq. 9 where `limited`: without a limit the two operations would only wait. */
+FNN_INLINE VEC FN(saturated)(VEC w, const int limited, VEC limit) {
+    return limited ? FN(larger)(-limit, FN(smaller)(limit, w)) : w;
+}
+
+/* Eq. 1 and 2: phi(u W + b). */
+FNN_INLINE VEC FN(narrow_activation)(const REAL *w, const REAL *u, ptrdiff_t inputs, int code, REAL slope) {
+    VEC even = FN(load)(w + inputs * LANES), odd = FN(splat)(0), z;
+    ptrdiff_t i = 0;
+    for (; i + 2 <= inputs; i += 2) {
+        even += u[i] * FN(load)(w + i * LANES);
+        odd += u[i + 1] * FN(load)(w + (i + 1) * LANES);
+    }
+    if (i < inputs) even += u[i] * FN(load)(w + i * LANES);
+    z = even + odd;
+    if (code == FNN_RELU) return FN(activated)(z, FNN_RELU, 0); /* the usual one, without the switch */
+    return FN(activated)(z, code, slope);
+}
+
+/* Eq. 4 for squared_error: 2 scale (v - y) phi'(z), and the row's loss. */
+FNN_INLINE VEC FN(narrow_output)(double *loss, VEC v, const REAL *y, ptrdiff_t outputs, double scale, int code,
+                                 REAL slope) {
+    REAL padded[LANES] = {0};
+    VEC target = {y[0]}, error;
+    if (outputs > 1) { /* a single one need not go through memory */
+        memcpy(padded, y, (size_t)outputs * sizeof(REAL));
+        target = FN(load)(padded);
+    }
+    error = v - target;
+    FN(store)(padded, error);
+    for (ptrdiff_t j = 0; j < outputs; j++) *loss += (double)padded[j] * padded[j];
+    return FN(times_factor)(error * (REAL)(2 * scale), v, code, slope);
+}
+
+/* Eq. 5 to 9 through W^T, and its step: below = (g W^T) * phi'(z) of the layer below, whose activation is u. */
+FNN_INLINE void FN(narrow_back)(REAL *below, REAL *wt, const REAL *u, VEC g, ptrdiff_t outputs, REAL rate,
+                                const int limited, VEC limit, int code, REAL slope) {
+    const VEC step = rate * FN(load)(u);
+    VEC sum, odd = FN(splat)(0), old = FN(load)(wt);
+    REAL each[LANES];
+#if FNN_BYTES
+    const REAL first = g[0];
+#else
+    const REAL first = g;
+#endif
+    sum = first * old;
+    FN(store)(wt, FN(saturated)(old - step * first, limited, limit));
+    if (outputs > 1) {
+        FN(store)(each, g);
+        for (ptrdiff_t o = 1; o < outputs; o++) {
+            old = FN(load)(wt + o * LANES);
+            if (o & 1)
+                odd += each[o] * old;
+            else
+                sum += each[o] * old;
+            FN(store)(wt + o * LANES, FN(saturated)(old - step * each[o], limited, limit));
+        }
+        sum += odd;
+    }
+    FN(store)(below, FN(times_factor)(sum, FN(load)(u), code, slope));
+}
+
+/* Eq. 7 and 9: W = saturate(W - rate u g), the bias with it. */
+FNN_INLINE void FN(narrow_step)(REAL *w, const REAL *u, ptrdiff_t inputs, VEC g, REAL rate, const int limited,
+                                VEC limit) {
+    for (ptrdiff_t i = 0; i < inputs; i++, w += LANES)
+        FN(store)(w, FN(saturated)(FN(load)(w) - rate * u[i] * g, limited, limit));
+    FN(store)(w, FN(saturated)(FN(load)(w) - rate * g, limited, limit));
+}
+
+/* An inner layer forward. */
+FNN_INLINE void FN(narrow_forward)(REAL *v, const REAL *w, const REAL *u, ptrdiff_t inputs, int code, double slope) {
+    FN(store)(v, FN(narrow_activation)(w, u, inputs, code, (REAL)slope));
+}
+
+/* The last layer forward and back, without a detour through memory; below NULL: it is the first too.  Returns the loss. */
+FNN_INLINE double FN(narrow_turn)(REAL *below, REAL *w, REAL *wt, const REAL *u, ptrdiff_t inputs, ptrdiff_t outputs,
+                                  int code, double slope, const REAL *y, double scale, double rate, const int limited,
+                                  double limit, int code_below, double slope_below) {
+    const VEC most = FN(splat)((REAL)limit), v = FN(narrow_activation)(w, u, inputs, code, (REAL)slope);
+    double loss = 0;
+    const VEC g = FN(narrow_output)(&loss, v, y, outputs, scale, code, (REAL)slope);
+    if (below) FN(narrow_back)(below, wt, u, g, outputs, (REAL)rate, limited, most, code_below, (REAL)slope_below);
+    FN(narrow_step)(w, u, inputs, g, (REAL)rate, limited, most);
+    return loss;
+}
+
+/* An inner layer back; below NULL: it is the first. */
+FNN_INLINE void FN(narrow_backward)(REAL *below, REAL *w, REAL *wt, const REAL *u, ptrdiff_t inputs, const REAL *g,
+                                    ptrdiff_t outputs, double rate, const int limited, double limit, int code_below,
+                                    double slope_below) {
+    const VEC most = FN(splat)((REAL)limit), delta = FN(load)(g);
+    if (below) FN(narrow_back)(below, wt, u, delta, outputs, (REAL)rate, limited, most, code_below, (REAL)slope_below);
+    FN(narrow_step)(w, u, inputs, delta, (REAL)rate, limited, most);
+}
+
+#undef CHAINS
+#undef NOTHING
+#undef BEFORE
+#undef AFTER

@@ -1,0 +1,322 @@
+/* The three products of mini-batch training in tiles, part of _simd.h, which includes this file once for float and once
+   for double.
+
+   A. A tile is `rows` (1 .. FNN_ROWS) by `vecs` (1 or 2) vectors, one sum a register, from the first term to the last.
+   B. A finished tile of an activation or a delta leaves through phi or its derivative, one of the gradient through the
+      saturated update: no product is read again for it.
+   C. What else passes over parameters as a whole is here too: their update from a gradient in memory, their limit, the
+      transposition of W. */
+
+/* sums[r] += sum_k a[r, k] b[k, :].  a: panels `a_panel` numbers apart; b: a panel of `vecs` vectors. */
+FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *a, ptrdiff_t a_panel,
+                             ptrdiff_t inner, const REAL *b) {
+    for (; inner > 0; inner -= PANEL, a += a_panel) {
+        const ptrdiff_t most = inner < PANEL ? inner : PANEL;
+        for (ptrdiff_t k = 0; k < most; k++, b += vecs * LANES) {
+            VEC b0 = FN(load)(b), b1 = vecs > 1 ? FN(load)(b + LANES) : b0;
+            FNN_UNROLL for (int r = 0; r < rows; r++) {
+                VEC shared = FN(splat)(a[r * PANEL + k]);
+                sums[r][0] += shared * b0;
+                if (vecs > 1) sums[r][1] += shared * b1;
+            }
+        }
+    }
+}
+
+/* The same with the rows of a where they lie: sums[r] += sum_k x[r][first + k] b[k, :]. */
+FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *const *x,
+                                  ptrdiff_t first, ptrdiff_t inner, const REAL *b) {
+    const REAL *row[FNN_ROWS];
+    FNN_UNROLL for (int r = 0; r < rows; r++) row[r] = x[r] + first;
+    for (ptrdiff_t k = 0; k < inner; k++, b += vecs * LANES) {
+        VEC b0 = FN(load)(b), b1 = vecs > 1 ? FN(load)(b + LANES) : b0;
+        FNN_UNROLL for (int r = 0; r < rows; r++) {
+            VEC number = FN(splat)(row[r][k]);
+            sums[r][0] += number * b0;
+            if (vecs > 1) sums[r][1] += number * b1;
+        }
+    }
+}
+
+/* Calls body(rows, vecs, ...) with literal rows and vecs, so that every tile shape has its sums in registers. */
+#undef EACH_SHAPE
+#undef ROWS_CASE
+#undef MORE_ROWS
+#define ROWS_CASE(n, body, ...)                    \
+    case 2 * n: body(n, 1, __VA_ARGS__); break;    \
+    case 2 * n + 1: body(n, 2, __VA_ARGS__); break;
+#if FNN_ROWS == 12
+#define MORE_ROWS(body, ...)                                                                                    \
+    ROWS_CASE(5, body, __VA_ARGS__) ROWS_CASE(6, body, __VA_ARGS__) ROWS_CASE(7, body, __VA_ARGS__)             \
+    ROWS_CASE(8, body, __VA_ARGS__) ROWS_CASE(9, body, __VA_ARGS__) ROWS_CASE(10, body, __VA_ARGS__)            \
+    ROWS_CASE(11, body, __VA_ARGS__) ROWS_CASE(12, body, __VA_ARGS__)
+#elif FNN_ROWS == 6
+#define MORE_ROWS(body, ...) ROWS_CASE(5, body, __VA_ARGS__) ROWS_CASE(6, body, __VA_ARGS__)
+#else
+#define MORE_ROWS(body, ...)
+#endif
+#define EACH_SHAPE(rows, vecs, body, ...)                                                                       \
+    switch (2 * (rows) + (vecs) - 1) {                                                                          \
+        ROWS_CASE(1, body, __VA_ARGS__) ROWS_CASE(2, body, __VA_ARGS__) ROWS_CASE(3, body, __VA_ARGS__)         \
+        ROWS_CASE(4, body, __VA_ARGS__) MORE_ROWS(body, __VA_ARGS__)                                            \
+    }
+
+/* Eq. 1 and 2: c = phi(a W + bias).  a: panels `step` numbers apart, or where x is given its rows from number `step` on.
+ * bias NULL: goes on from the sums that c holds.  finish 0: leaves sums in c. */
+FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, const REAL *a, const REAL *const *x,
+                                 ptrdiff_t step, ptrdiff_t inner, const REAL *w, const REAL *bias, int finish, int code,
+                                 REAL slope) {
+    VEC sums[FNN_ROWS][2];
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) sums[r][v] = FN(load)((bias ? bias : c + r * PANEL) + v * LANES);
+    if (x)
+        FN(multiply_rows)(rows, vecs, sums, x, step, inner, w);
+    else
+        FN(multiply)(rows, vecs, sums, a, step, inner, w);
+    if (finish && code == FNN_RELU)
+        FNN_UNROLL for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vecs; v++) sums[r][v] = FN(activated)(sums[r][v], FNN_RELU, 0);
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) FN(store)(c + r * PANEL + v * LANES, sums[r][v]);
+    if (finish && code > FNN_RELU)
+        for (int r = 0; r < rows; r++)
+            FN(activate_values)(c + r * PANEL, c + r * PANEL, vecs * LANES, code, slope);
+}
+static void FN(forward_tile)(REAL *c, int rows, int vecs, const REAL *a, ptrdiff_t a_panel, ptrdiff_t inner,
+                             const REAL *w, const REAL *bias, int finish, int code, double slope) {
+    EACH_SHAPE(rows, vecs, FN(forward_body), c, a, NULL, a_panel, inner, w, bias, finish, code, (REAL)slope)
+}
+static void FN(forward_tile_of_rows)(REAL *c, int rows, int vecs, const void *x, ptrdiff_t first, ptrdiff_t inner,
+                                     const REAL *w, const REAL *bias, int finish, int code, double slope) {
+    EACH_SHAPE(rows, vecs, FN(forward_body), c, NULL, x, first, inner, w, bias, finish, code, (REAL)slope)
+}
+
+/* Eq. 5 and 6: c = (g W^T) * phi'(z).  first: starts from zero, else from c; finish: multiplies by the factor of v. */
+FNN_INLINE void FN(backward_body)(const int rows, const int vecs, REAL *c, const REAL *g, ptrdiff_t g_panel,
+                                  ptrdiff_t inner, const REAL *wt, int first, int finish, const REAL *activation,
+                                  int code, REAL slope) {
+    VEC sums[FNN_ROWS][2];
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++)
+            sums[r][v] = first ? FN(splat)(0) : FN(load)(c + r * PANEL + v * LANES);
+    FN(multiply)(rows, vecs, sums, g, g_panel, inner, wt);
+    if (finish)
+        FNN_UNROLL for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vecs; v++)
+                sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(activation + r * PANEL + v * LANES), code, slope);
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) FN(store)(c + r * PANEL + v * LANES, sums[r][v]);
+}
+static void FN(backward_tile)(REAL *c, int rows, int vecs, const REAL *g, ptrdiff_t g_panel, ptrdiff_t inner,
+                              const REAL *wt, int first, int finish, const REAL *activation, int code, double slope) {
+    EACH_SHAPE(rows, vecs, FN(backward_body), c, g, g_panel, inner, wt, first, finish, activation, code, (REAL)slope)
+}
+
+FNN_INLINE VEC FN(root)(VEC x) {
+#if FNN_BYTES
+    REAL each[LANES];
+    FN(store)(each, x);
+    for (int j = 0; j < LANES; j++) each[j] = sizeof(REAL) == 4 ? (REAL)sqrtf((float)each[j]) : (REAL)sqrt((double)each[j]);
+    return FN(load)(each);
+#else
+    return sizeof(REAL) == 4 ? (REAL)sqrtf((float)x) : (REAL)sqrt((double)x);
+#endif
+}
+
+/* Eq. 9 for one vector: a weight stops at the floor first; one that stands on it is thrown to the other side of zero. */
+FNN_INLINE VEC FN(limited)(VEC stepped, VEC old, const fnn_rule *rule) {
+    const VEC limit = FN(splat)((REAL)rule->saturation), floor = FN(splat)((REAL)rule->floor), zero = FN(splat)(0);
+    VEC value = FN(smaller)(limit, stepped);
+    value = FN(larger)(-limit, value);
+    if (rule->floor == 0) return value;
+    const INTS inside = (stepped <= limit) & (stepped >= -limit);
+    const INTS falls = inside & (old > zero) & (stepped < floor), rises = inside & (old <= zero) & (stepped > -floor);
+    value = FN(choose)(falls, FN(choose)(old > floor, floor, -floor), value);
+    return FN(choose)(rises, FN(choose)(old < -floor, -floor, floor), value);
+}
+
+/* Eq. 8 and 9 for one vector, FISTA: the step, the moves so far, and what of those is repeated. */
+FNN_INLINE void FN(settle_fista)(REAL *w, REAL *state, VEC gradient, const fnn_rule *rule) {
+    const VEC old = FN(load)(w), zero = FN(splat)(0), stepped = old - (REAL)rule->rate * gradient;
+    const VEC new = FN(limited)(stepped, old, rule);
+    VEC moves = FN(load)(state) + (new - old);
+    if (rule->brakes) {
+        gradient = FN(choose)(new != stepped, zero, gradient);
+        moves = FN(choose)(FN(load)(state + rule->second) * gradient < zero, zero, moves);
+        FN(store)(state + rule->second, gradient);
+    }
+    const VEC carried = new + (REAL)rule->momentum * moves, kept = FN(limited)(carried, new, rule);
+    FN(store)(state, FN(choose)(kept != carried, kept - new, moves));
+    FN(store)(w, kept);
+}
+
+/* Eq. 7, the last sum: the gradient over both halves of a batch. */
+FNN_INLINE VEC FN(both_halves)(VEC gradient, const REAL *state, const fnn_rule *rule) {
+    return rule->carried ? FN(load)(state + rule->carried) + gradient : gradient;
+}
+
+/* Eq. 8 and 9 for one vector: what a finished piece of the gradient does to the weights and to their state. */
+FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *rule) {
+    const REAL rate = (REAL)rule->rate, momentum = (REAL)rule->momentum;
+    VEC stepped, velocity;
+    if (rule->kind == FNN_STORE || rule->kind == FNN_ADD) {
+        FN(store)(state, rule->kind == FNN_STORE ? gradient : FN(load)(state) + gradient);
+        return;
+    }
+    if (rule->decay != 0) gradient += (REAL)rule->decay * FN(load)(w);
+    if (rule->kind == FNN_FISTA) {
+        FN(settle_fista)(w, state, gradient, rule);
+        return;
+    }
+    if (rule->kind == FNN_PLAIN) {
+        stepped = FN(load)(w) - rate * gradient;
+    } else if (rule->kind == FNN_ADAM) {
+        const REAL beta_2 = (REAL)rule->beta_2, new_1 = (REAL)(1 - rule->momentum), new_2 = (REAL)(1 - rule->beta_2);
+        VEC squares = beta_2 * FN(load)(state + rule->second) + new_2 * gradient * gradient;
+        VEC mean = momentum * FN(load)(state) + new_1 * gradient;
+        FN(store)(state, mean);
+        FN(store)(state + rule->second, squares);
+        stepped = FN(load)(w) - rate * mean / (FN(root)(squares) + (REAL)rule->epsilon);
+    } else {
+        velocity = momentum * FN(load)(state) - rate * gradient;
+        FN(store)(state, velocity);
+        stepped = FN(load)(w) + (rule->kind == FNN_MOMENTUM ? velocity : momentum * velocity - rate * gradient);
+    }
+    FN(store)(w, FN(limited)(stepped, FN(load)(w), rule));
+}
+
+/* The same for n vectors. */
+static void FN(settle_all)(REAL *w, REAL *state, const VEC *gradient, int n, const fnn_rule *rule) {
+    for (int j = 0; j < n; j++) FN(settle)(w + j * LANES, state + j * LANES, gradient[j], rule);
+}
+
+/* sums[r] += a[r] g, for one row of the batch. */
+FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *a, const REAL *g) {
+    VEC g0 = FN(load)(g), g1 = vecs > 1 ? FN(load)(g + LANES) : g0;
+    FNN_UNROLL for (int r = 0; r < rows; r++) {
+        VEC shared = FN(splat)(a[r]);
+        sums[r][0] += shared * g0;
+        if (vecs > 1) sums[r][1] += shared * g1;
+    }
+}
+
+/* Eq. 7 to 9: rows of one weight panel from sum_b a[b, r] g[b, :].  w, state: rows of vecs vectors; a, g: of panels; where
+ * x is given a[b] are its rows from number `first` on. */
+FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, const REAL *a,
+                                  const REAL *const *x, ptrdiff_t first, const REAL *g, ptrdiff_t batch,
+                                  const fnn_rule *rule) {
+    VEC sums[FNN_ROWS][2];
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) sums[r][v] = FN(splat)(0);
+#if FNN_BYTES
+    FNN_UNROLL for (int r = 0; r < rows; r++) /* the next tile's weights come into the cache meanwhile */
+        for (int v = 0; v < vecs; v++) __builtin_prefetch(w + ((rows + r) * vecs + v) * LANES, 1, 3);
+#endif
+    if (x)
+        for (ptrdiff_t b = 0; b < batch; b++, g += PANEL) FN(add_products)(rows, vecs, sums, x[b] + first, g);
+    else
+        for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL) FN(add_products)(rows, vecs, sums, a, g);
+    if (rule->carried)
+        FNN_UNROLL for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vecs; v++)
+                sums[r][v] = FN(both_halves)(sums[r][v], state + (r * vecs + v) * LANES, rule);
+    /* What a small batch would wait for. */
+    if (rule->kind == FNN_PLAIN && rule->saturation == INFINITY && rule->decay == 0 && rule->floor == 0) {
+        const REAL rate = (REAL)rule->rate;
+        FNN_UNROLL for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vecs; v++) {
+                REAL *at = w + (r * vecs + v) * LANES;
+                FN(store)(at, FN(load)(at) - rate * sums[r][v]);
+            }
+        return;
+    }
+    VEC gradient[2 * FNN_ROWS];
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) gradient[r * vecs + v] = sums[r][v];
+    FN(settle_all)(w, state, gradient, rows * vecs, rule);
+}
+static void FN(gradient_tile)(REAL *w, REAL *state, int rows, int vecs, const REAL *a, const REAL *g, ptrdiff_t batch,
+                              const fnn_rule *rule) {
+    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, a, NULL, 0, g, batch, rule)
+}
+static void FN(gradient_tile_of_rows)(REAL *w, REAL *state, int rows, int vecs, const void *x, ptrdiff_t first,
+                                      const REAL *g, ptrdiff_t batch, const fnn_rule *rule) {
+    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, NULL, x, first, g, batch, rule)
+}
+
+/* Eq. 7 to 9 for the bias row of one panel: the sum of g over the batch, four rows at a time. */
+static void FN(bias_tile)(REAL *w, REAL *state, int vecs, const REAL *g, ptrdiff_t batch, const fnn_rule *rule) {
+    for (int v = 0; v < vecs; v++) {
+        VEC sums[4] = {FN(splat)(0), FN(splat)(0), FN(splat)(0), FN(splat)(0)};
+        const REAL *row = g + v * LANES;
+        ptrdiff_t b = 0;
+        for (; b + 4 <= batch; b += 4, row += 4 * PANEL)
+            FNN_UNROLL for (int r = 0; r < 4; r++) sums[r] += FN(load)(row + r * PANEL);
+        for (; b < batch; b++, row += PANEL) sums[0] += FN(load)(row);
+        sums[0] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        FN(settle)(w + v * LANES, state + v * LANES, FN(both_halves)(sums[0], state + v * LANES, rule), rule);
+    }
+}
+
+/* Eq. 8 and 9 for n numbers, a multiple of the vector, whose gradient lies in memory. */
+static void FN(update_values)(REAL *w, REAL *state, const REAL *gradient, ptrdiff_t n, const fnn_rule *rule) {
+    for (ptrdiff_t j = 0; j < n; j += LANES)
+        FN(settle)(w + j, state + j, FN(both_halves)(FN(load)(gradient + j), state + j, rule), rule);
+}
+
+/* Eq. 7a: the sum of the squares of n numbers, a multiple of the vector, in double. */
+static double FN(sum_of_squares)(const REAL *w, ptrdiff_t n) {
+    WIDE total = splat_f64(0), wide[LANES / WIDE_LANES];
+    for (ptrdiff_t j = 0; j < n; j += LANES)
+        for (int h = FN(widen)(wide, FN(load)(w + j), LANES) - 1; h >= 0; h--) total += wide[h] * wide[h];
+    return sum_f64(total);
+}
+
+/* Eq. 9 alone for n numbers, a multiple of the vector. */
+static void FN(limit_values)(REAL *w, ptrdiff_t n, double saturation) {
+    const VEC limit = FN(splat)((REAL)saturation);
+    for (ptrdiff_t j = 0; j < n; j += LANES)
+        FN(store)(w + j, FN(larger)(-limit, FN(smaller)(limit, FN(load)(w + j))));
+}
+
+/* Whether none of n numbers is NaN or infinite: times 0 those are NaN and stay in the sum. */
+static int FN(all_finite)(const REAL *w, ptrdiff_t n) {
+    VEC doubt = FN(splat)(0);
+    REAL rest = 0;
+    ptrdiff_t j = 0;
+    for (; j + LANES <= n; j += LANES) doubt += FN(load)(w + j) * (REAL)0;
+    for (; j < n; j++) rest += w[j] * (REAL)0;
+    return FN(sum)(doubt) + rest == 0;
+}
+
+/* Ask for the `part`th of `parts` of the n numbers that are needed next, so that they are in cache by then. */
+static void FN(fetch_ahead)(const REAL *next, ptrdiff_t n, ptrdiff_t part, ptrdiff_t parts) {
+    const ptrdiff_t line = 64 / REAL_SIZE, end = n * (part + 1) / parts;
+    for (ptrdiff_t j = n * part / parts; j < end; j += line) fetch_line(next + j);
+}
+
+/* to[j, i] = from[i, j] for a block of LANES x LANES, of which `rows` of `from` exist; the others count as zero. */
+static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from, ptrdiff_t from_stride, int rows) {
+    VEC t[LANES];
+    FNN_UNROLL for (int i = 0; i < LANES; i++) t[i] = i < rows ? FN(load)(from + i * from_stride) : FN(splat)(0);
+#undef SWAP_BLOCKS
+#define SWAP_BLOCKS(s)                                           \
+    FNN_UNROLL for (int i = 0; i < LANES; i++) if (!(i & (s))) { \
+        VEC upper = SHUFFLE(t[i], t[i + (s)], INDICES(UPPER, s)); \
+        t[i + (s)] = SHUFFLE(t[i], t[i + (s)], INDICES(LOWER, s)); \
+        t[i] = upper;                                            \
+    }
+#if LANES >= 16
+    SWAP_BLOCKS(8)
+#endif
+#if LANES >= 8
+    SWAP_BLOCKS(4)
+#endif
+#if LANES >= 4
+    SWAP_BLOCKS(2)
+#endif
+#if LANES >= 2
+    SWAP_BLOCKS(1)
+#endif
+    FNN_UNROLL for (int i = 0; i < LANES; i++) FN(store)(to + i * to_stride, t[i]);
+}
