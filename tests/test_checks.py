@@ -361,6 +361,7 @@ def test_labels_are_copied_for_the_kernels_index_with_them():
     labels = np.zeros(37, np.intp)
     own = _checks.targets(labels, 37, 2, fnn.losses.cross_entropy, np.dtype("f4"), "y", "x")
     assert not np.shares_memory(own, labels)
+    assert not own.flags.writeable
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int64", "uint64", "float16"])

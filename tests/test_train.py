@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import accuracy_score, r2_score
 
 import fnn
-from fnn import _train
+from fnn import _plan, _train
 
 SOURCE = str(Path(fnn.__file__).parent.parent)
 RNG = np.random.default_rng(11)
@@ -370,6 +370,18 @@ def test_labels_changed_by_a_callback_do_not_reach_the_kernels(backend):
     changed = labels.copy()
     nets[1].fit(x, changed, epochs=3, loss="cross_entropy", callbacks=lambda *_: changed.fill(10**9))
     np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+
+
+def test_a_plan_does_not_let_labels_be_changed(backend):
+    class Change(_plan.BeforeEpoch):
+        def before_epoch(self, network, plan):
+            plan.y[:] = 0
+
+    net = classifier()
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        net.fit(X, LABELS, loss="cross_entropy", callbacks=Change())
+    np.testing.assert_array_equal(net.parameters, before)
 
 
 def test_a_backend_chosen_by_a_callback_waits_for_the_next_fit(backend):

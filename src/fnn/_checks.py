@@ -195,6 +195,7 @@ def _labels(y: np.ndarray, n_outputs: int, argument: str) -> np.ndarray:
             raise ValueError(
                 f"{argument}: expected class labels from 0 to {n_outputs - 1}, got {labels[row]} in row {row}"
             )
+    own.flags.writeable = False  # callbacks see it as plan.y
     return own
 
 
