@@ -357,6 +357,67 @@ def test_a_pass_can_be_interrupted(backend):
     same(net.weights, fresh.weights, "weights")
 
 
+def refused(call):
+    """Whether a call says that another is inside."""
+    try:
+        call()
+    except RuntimeError as error:
+        return str(error).startswith("FloatNeuralNet: expected one call at a time")
+    return False
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_call_while_another_trains_is_refused(backend):
+    """From a signal's handler, which runs in the middle; a forked child is free, and so is who comes later."""
+    net, found = network("relu", [100, 1000, 1000, 2], momentum=True), []
+    x, y = np.ones((20_000, 100), np.float32), np.ones((20_000, 2), np.float32)
+
+    def meanwhile(number, frame):
+        found.append(
+            [
+                refused(net.start_training_pass),
+                refused(lambda: net.train(x[0], y[0], 0)),
+                refused(lambda: net.train_pass(x[:2], y[:2])),
+                refused(net.end_training_pass),
+                refused(net.reclaim),
+            ]
+        )
+        net.compute(x[:2])
+        child = os.fork()
+        if child == 0:
+            os._exit(refused(net.start_training_pass))
+        found.append(os.waitpid(child, 0)[1])
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, meanwhile)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            net.train_pass(x, y)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        timer.join()
+    assert found == [[True] * 5, 0]
+    net.train_pass(x[:2], y[:2], apply_rate=0.01)
+
+
+def test_threads_that_share_a_network_do_it_no_harm(backend):
+    net, refusals = network("relu", [64, 32, 10]), []
+    x, y = np.ones((500, 64), np.float32), np.ones((500, 10), np.float32)
+
+    def train():
+        refusals.extend([refused(lambda: net.train_pass(x, y, rate=1e-5)) for _ in range(20)])
+
+    threads = [threading.Thread(target=train) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refusals) == 80
+    assert net.training_pass == 80 - sum(refusals)
+
+
 # ---- Checkpoints ---------------------------------------------------------------------------------
 
 

@@ -127,6 +127,8 @@ class FloatNeuralNet:
     pass is to move the weights, `apply_gradient`; `train_pass` does all of that at once.  Both backends give the
     class's own results to the last bit, the compiled ones as well.
 
+    One thread at a time trains a network: a call while another is inside is a RuntimeError.  Any number may `compute`.
+
     Parameters
     ----------
     levels : iterable of int
@@ -269,7 +271,7 @@ class FloatNeuralNet:
 
     def start_training_pass(self) -> None:
         """Zero the sums, the counters and the total gradient; momentum moves the parameters."""
-        _dispatch.pass_kernels().start_pass(self._state)
+        self._state.alone(_dispatch.pass_kernels().start_pass, self._state)
 
     def train(
         self,
@@ -303,13 +305,13 @@ class FloatNeuralNet:
         """
         samples = self._samples(inputs, targets, rate, count, effective_count)
         try:
-            _dispatch.pass_kernels().train(self._state, *samples)
+            self._state.alone(_dispatch.pass_kernels().train, self._state, *samples)
         finally:  # after Ctrl-C too
             _hand_back(samples[-1], effective_count)
 
     def end_training_pass(self) -> None:
         """Compute the norms of the total gradient and count the pass."""
-        _dispatch.pass_kernels().end_pass(self._state)
+        self._state.alone(_dispatch.pass_kernels().end_pass, self._state)
 
     def apply_gradient(self, rate: float) -> bool:
         """Move the parameters by the total gradient of the pass that has ended.
@@ -335,7 +337,7 @@ class FloatNeuralNet:
             raise ValueError(
                 "apply_gradient: expected a pass with samples that has ended since the last call, got none"
             )
-        return bool(_dispatch.pass_kernels().apply_gradient(self._state, rate32))
+        return bool(self._state.alone(_dispatch.pass_kernels().apply_gradient, self._state, rate32))
 
     def reclaim(self, max_unused: int = 0) -> int:
         """Turn round the neurons that were hardly used in the pass, so that they may become useful; relu only.
@@ -352,7 +354,7 @@ class FloatNeuralNet:
         int
             How many were.
         """
-        return int(_dispatch.pass_kernels().reclaim(self._state, _unused(max_unused)))
+        return int(self._state.alone(_dispatch.pass_kernels().reclaim, self._state, _unused(max_unused)))
 
     def train_pass(
         self,
@@ -400,7 +402,9 @@ class FloatNeuralNet:
             self._needs_gradient()
         most = unused if _checks.flag(reclaim, "reclaim") else None
         try:
-            undone, reclaimed = _dispatch.pass_kernels().train_pass(self._state, *samples, rate32, most)
+            undone, reclaimed = self._state.alone(
+                _dispatch.pass_kernels().train_pass, self._state, *samples, rate32, most
+            )
         finally:  # after Ctrl-C too
             _hand_back(samples[-1], effective_count)
         return bool(undone), int(reclaimed)

@@ -10,9 +10,14 @@ Shape letters: N samples, P weights, C corner parameters (3 for each neuron), W 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
+
+_Result = TypeVar("_Result")
 
 RELU, LEAKY_RELU, CORNER = range(3)
 ACTIVATIONS = {"relu": RELU, "leaky_relu": LEAKY_RELU, "corner": CORNER}
@@ -111,6 +116,33 @@ class Levels:
             start += block.size
 
 
+class OneAtATime:
+    """Makes one call at a time; one that comes meanwhile, from a thread or a signal's handler, is refused.
+
+    The kernels have one scratch for all calls of a pass: two at once would write beyond its ends.
+    """
+
+    def __init__(self) -> None:
+        self._inside: dict[int, object] = {}  # by process: a thread that a forked child has not got keeps nobody out
+
+    def __call__(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        """Return what the function returns."""
+        inside, process, call = self._inside, os.getpid(), object()
+        try:
+            if inside.setdefault(process, call) is not call:  # one step, with or without a GIL
+                raise RuntimeError("FloatNeuralNet: expected one call at a time, got a second; copy it for each thread")
+            return function(*arguments)
+        finally:
+            try:
+                if inside[process] is call:  # nothing is called from here on, so that Ctrl-C finds no way in between
+                    del inside[process]
+            except KeyError:
+                pass
+
+    def __reduce__(self) -> tuple[type[OneAtATime], tuple[()]]:
+        return OneAtATime, ()
+
+
 class State:
     """All arrays and numbers of a FloatNeuralNet.
 
@@ -141,6 +173,7 @@ class State:
         self.input_sums = self.saved_input_sums = np.zeros((2, 0), np.float32)
         self.saved_weights, self.saved_corners = self.gradient, self.corner_gradient
         self.saved_gradient, self.saved_corner_gradient = self.gradient, self.corner_gradient  # of the last level
+        self.alone = OneAtATime()
         self.bound: object = None  # what the compiled kernels keep between calls: pointers at these arrays, and scratch
 
     def __getstate__(self) -> dict[str, object]:
