@@ -1,5 +1,6 @@
 """Bad data and bad options: what the errors say, and that the network is as it was."""
 
+import copy
 import re
 
 import numpy as np
@@ -280,6 +281,24 @@ def test_parameters_that_are_not_finite_are_refused_before_training():
     net.weights[0][1, 1] = NAN
     with pytest.raises(ValueError, match=r"^parameters: expected finite numbers, got nan"):
         net.fit(ones(4, 3), ones(4, 2))
+
+
+def test_read_only_parameters_are_read_and_not_trained(backend):
+    """As joblib gives them to its processes, and `joblib.load` with mmap_mode."""
+    net, own = fnn.Network([3, 40, 2]), fnn.Network([3, 40, 2])
+    net.parameters.flags.writeable = False
+    x, y = np.random.default_rng(0).random((300, 3), np.float32), ones(300, 2)
+    for rows in (x, x[:1], x.astype("f8")):
+        np.testing.assert_array_equal(net.predict(rows), own.predict(rows))
+    np.testing.assert_array_equal(net.loss_and_gradient(x, y)[1], own.loss_and_gradient(x, y)[1])
+    flows = fnn.GradientFlow(x, y), fnn.GradientFlow(x, y)
+    for flow, network in zip(flows, (net, own), strict=True):
+        flow(network)
+    np.testing.assert_array_equal(flows[0].gradient_norms, flows[1].gradient_norms)
+    with pytest.raises(ValueError, match=r"^parameters: expected an array that can be written to, got a read-only"):
+        net.fit(x, y)
+    copy.deepcopy(net).fit(x, y)
+    np.testing.assert_array_equal(net.parameters, own.parameters)
 
 
 def test_a_finite_sum_beyond_float32_is_no_error():

@@ -358,10 +358,11 @@ def test_pickles_hold_the_weights_once_and_what_partial_fit_needs(solver, times)
         np.testing.assert_array_equal(again.partial_fit(x, y).coefs_[0], model.partial_fit(x, y).coefs_[0])
 
 
-def test_joblib_memory_map(tmp_path):
-    """Read-only weights predict, and train in a copy."""
+@pytest.mark.parametrize("hidden", [8, 1000])
+def test_joblib_memory_map(tmp_path, backend, hidden):
+    """Read-only weights predict, by the way of few operations and by that of many, and train in a copy."""
     x, y = wine()
-    model = classifier().fit(x, y)
+    model = classifier(hidden_layer_sizes=(hidden,)).fit(x, y)
     joblib.dump(model, tmp_path / "model.joblib")
     mapped = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
     np.testing.assert_array_equal(mapped.predict_proba(x), model.predict_proba(x))

@@ -81,14 +81,15 @@ class GradientFlow:
                 f"x: expected {self._batches * self._batch_size} rows for {self._batches} batches of "
                 f"{self._batch_size}, got {len(x)}"
             )
+        parameters = _checks.loadable(network.parameters)
         gradients, delta_norms = np.empty((self._batches, layout.n_parameters), network.dtype), []
         for number in range(self._batches):
             rows = slice(number * self._batch_size, (number + 1) * self._batch_size)
             bends: Bends = [None] * layout.n_layers
-            layers = kernels.forward(layout, network.parameters, x[rows], bends)
+            layers = kernels.forward(layout, parameters, x[rows], bends)
             _, g = kernels.output_delta(layers[-1], y[rows], loss, layout.activations[-1], 1.0)
-            deltas = kernels.backward(layout, network.parameters, layers, g, bends)
-            gradients[number] = kernels.gradient(layout, layers, deltas, np.empty_like(network.parameters), bends)
+            deltas = kernels.backward(layout, parameters, layers, g, bends)
+            gradients[number] = kernels.gradient(layout, layers, deltas, np.empty_like(parameters), bends)
             delta_norms.append([np.linalg.norm(delta.astype(np.float64), axis=1).mean() for delta in deltas])
         ends = zip(layout.offsets[:-1], layout.offsets[1:], strict=True)
         by_layer = [gradients[:, start:end].astype(np.float64) / self._batch_size for start, end in ends]

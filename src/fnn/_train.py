@@ -112,6 +112,11 @@ def fit(
     weights = _checks.row_weights(sample_weight, len(rows), dtype, "sample_weight")
     held_out = None if validation is None else _checked_validation(validation, layout, dtype, found_loss)
     _checks.as_finite(parameters[None, :], dtype, "parameters")
+    if not parameters.flags.writeable:
+        raise ValueError(
+            "parameters: expected an array that can be written to, got a read-only one, as of a file mapped into "
+            "memory; copy.deepcopy(network) has its own"
+        )
 
     starters = [callback.before_epoch for callback in callbacks if hasattr(callback, "before_epoch")]
     n_rows = len(rows)
