@@ -375,6 +375,21 @@ def test_a_path_may_be_relative(tmp_path, monkeypatch):
     assert fnn.load("net.fnn").layout.sizes == (3, 4, 3, 2)
 
 
+def test_a_path_may_be_bytes(tmp_path):
+    path = os.fsencode(tmp_path / "net.fnn")
+    fnn.load(V3).save(path)
+    assert fnn.load(path).layout.sizes == (3, 4, 3, 2)
+
+
+def test_the_number_of_an_open_file_is_no_path(tmp_path):
+    (tmp_path / "net.fnn").write_bytes(V3_BYTES)
+    with (tmp_path / "net.fnn").open("rb") as file:
+        for call in (fnn.load, fnn.load(V3).save, fnn.FloatNeuralNet([2, 1]).uncheckpoint):
+            with pytest.raises(TypeError, match="int"):
+                call(file.fileno())
+        assert os.fstat(file.fileno()).st_size == len(V3_BYTES)  # still open
+
+
 def test_sizes_of_thousands_of_digits_are_refused(tmp_path):
     huge = 10**4000
     with pytest.raises(fnn.ModelFileError, match="expected sizes"):

@@ -53,7 +53,7 @@ def write(path: str | os.PathLike[str], layout: Layout, parameters: np.ndarray) 
 
 def replace_file(path: str | os.PathLike[str], *pieces: bytes | np.ndarray) -> None:
     """Write a file of these pieces beside `path` and rename it, so that there is all of it or what was there before."""
-    target = os.path.realpath(path)  # a symbolic link stays one
+    target = os.path.realpath(os.fsdecode(path))  # a symbolic link stays one
     if os.path.exists(target) and not os.path.isfile(target):
         raise ModelFileError(f"{os.fspath(path)}: expected a file or nothing there, got a directory or a device")
     # Not tempfile: its files are private, while mode "x" leaves the permissions to the umask, as for any new file.
@@ -73,8 +73,9 @@ def replace_file(path: str | os.PathLike[str], *pieces: bytes | np.ndarray) -> N
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading; anything else is refused."""
-    # Without O_NONBLOCK the opening of a named pipe would wait for a writer.
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    # Without O_NONBLOCK the opening of a named pipe would wait for a writer.  And a number, which open takes for a file
+    # that is open already and then closes, standard output perhaps, is no path.
+    file = open(os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise ModelFileError(f"{os.fspath(path)}: expected a regular file")
