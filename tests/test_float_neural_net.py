@@ -294,6 +294,19 @@ def test_usage_is_relu_s(backend):
     assert network("corner").usage(1).size == 0
 
 
+def test_reclaim_waits_for_a_sample(backend):
+    net = network("relu")
+    for begin in (lambda: None, net.start_training_pass):
+        begin()
+        before = everything(net)
+        with pytest.raises(ValueError, match=r"^reclaim: expected a pass with samples, got none$"):
+            net.reclaim()
+        assert everything(net) == before
+    net.train(X, Y, 0)
+    net.reclaim()
+    assert network("leaky_relu").reclaim() == 0
+
+
 def test_networks_can_be_copied_and_pickled(backend):
     net = network("corner", momentum=True)
     net.train_pass(X, Y, apply_rate=0.01)
@@ -463,6 +476,8 @@ def test_the_class_s_own_files_are_read(tmp_path, name):
         (lambda data: data[:8] + b"\xff" * 8 + data[16:], r"expected passes >= 0, got -1$"),
         (lambda data: data[:-1], r"expected 144 bytes for a network of these levels, got 143$"),
         (lambda data: data + b"\0", r"expected 144 bytes for a network of these levels, got more$"),
+        (lambda data: data[:-4] + struct.pack("<f", np.nan), r"expected finite numbers, got nan$"),
+        (lambda data: data[:16] + struct.pack("<f", -np.inf) + data[20:], r"expected finite numbers, got -inf$"),
     ],
 )
 def test_a_damaged_checkpoint_changes_nothing(tmp_path, damage, message):

@@ -43,4 +43,7 @@ def read(path: str | os.PathLike[str], n_weights: int, n_corners: int) -> tuple[
         got = f"{len(data)}" if len(data) < expected else "more"
         raise ModelFileError(f"{name}: expected {expected} bytes for a network of these levels, got {got}")
     values = np.frombuffer(data, FLOAT32, offset=START.size).astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise ModelFileError(f"{name}: expected finite numbers, got {values[int(finite.argmin())]}")
     return passes, values[:n_weights], values[n_weights:]

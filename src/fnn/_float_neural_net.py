@@ -353,8 +353,16 @@ class FloatNeuralNet:
         -------
         int
             How many were.
+
+        Raises
+        ------
+        ValueError
+            `max_unused` is not one of those, or the pass has had no sample yet.
         """
-        return int(self._state.alone(_dispatch.pass_kernels().reclaim, self._state, _unused(max_unused)))
+        unused = _unused(max_unused)
+        if self._state.usage.size and not self._state.tally[0]["cases"]:
+            raise ValueError("reclaim: expected a pass with samples, got none")
+        return int(self._state.alone(_dispatch.pass_kernels().reclaim, self._state, unused))
 
     def train_pass(
         self,
@@ -600,7 +608,8 @@ class FloatNeuralNet:
         Raises
         ------
         ModelFileError
-            The file is no checkpoint, or one of another size or version; the network stays as it was.
+            The file is no checkpoint, one of another size or version, or holds NaN or infinity; the network stays as it
+            was.
         OSError
             The file cannot be read.
         """
