@@ -451,6 +451,17 @@ def test_what_a_callback_writes_is_brought_inside_the_limit(backend):
     assert np.abs(network.parameters).max() == np.float32(0.2)
 
 
+def test_a_divergence_names_the_rate_it_had_and_what_to_scale():
+    class Fast(_plan.BeforeEpoch):
+        def before_epoch(self, network, plan):
+            plan.rate = 1e20
+
+    with pytest.raises(fnn.DivergenceError, match=r"smaller learning_rate than 0\.01, .* or x and y scaled to about"):
+        regression().fit(X, 1e6 * Y)
+    with pytest.raises(fnn.DivergenceError, match=r"smaller learning_rate than 1e\+20, .* or x scaled to about"):
+        classifier().fit(1e20 * X, LABELS, loss="cross_entropy", callbacks=Fast())
+
+
 def test_a_class_is_no_callback():
     network = fnn.Network([4, 3], output="softmax")
     with pytest.raises(ValueError, match=r"^callbacks: expected callables, got the class AutoRate; make one of it"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fnn import _backprop_numpy, _checks, _dispatch, _threads
-from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, Loss, find_loss
+from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, SQUARED_ERROR, Loss, find_loss
 from fnn._layout import Layout
 from fnn._optimizers import SGD, Optimizer, Rule, find_optimizer
 from fnn._plan import EpochPlan
@@ -154,15 +154,15 @@ def fit(
                 raise
             seconds = time.perf_counter() - begin
             if not math.isfinite(total):
-                raise _divergence(epoch, f"the loss became {total}", found_optimizer)
+                raise _divergence(epoch, f"the loss became {total}", planned.rate, found_loss)
             if not work.is_finite():
-                raise _divergence(epoch, "a parameter became infinite or NaN", found_optimizer)
+                raise _divergence(epoch, "a parameter became infinite or NaN", planned.rate, found_loss)
             work.store(trained)
             if held_out is not None:
                 try:
                     value, outputs = evaluate(layout, trained, *held_out, found_loss, mean)
                     if not math.isfinite(value):
-                        raise _divergence(epoch, f"the validation loss became {value}", found_optimizer)
+                        raise _divergence(epoch, f"the validation loss became {value}", planned.rate, found_loss)
                     measured = None if compute_metric is None else compute_metric(held_out[1], outputs)
                 except KeyboardInterrupt:
                     parameters[:] = trained
@@ -298,7 +298,7 @@ def _checked_validation(validation: Any, layout: Layout, dtype: np.dtype, loss: 
 
 
 def _callables(callbacks: Any) -> list[Callable[[Network, History], object]]:
-    found = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    found = list(callbacks) if np.iterable(callbacks) else [callbacks]
     for callback in found:
         if not callable(callback):
             raise ValueError(f"callbacks: expected callables, got {callback!r}")
@@ -308,9 +308,10 @@ def _callables(callbacks: Any) -> list[Callable[[Network, History], object]]:
     return found
 
 
-def _divergence(epoch: int, what: str, optimizer: Optimizer) -> DivergenceError:
+def _divergence(epoch: int, what: str, rate: float, loss: Loss) -> DivergenceError:
+    scaled = "x and y" if loss.code == SQUARED_ERROR else "x"
     return DivergenceError(
-        f"epoch {epoch}: {what}; try a smaller learning_rate than {optimizer.learning_rate:g}, a saturation limit, or "
-        "x scaled to about [-1, 1].  The network holds its parameters "
+        f"epoch {epoch}: {what}; try a smaller learning_rate than {rate:g}, a saturation limit, or "
+        f"{scaled} scaled to about [-1, 1].  The network holds its parameters "
         + (f"of the end of epoch {epoch - 1}" if epoch > 1 else "from before the call")
     )
