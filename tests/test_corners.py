@@ -48,6 +48,12 @@ def test_the_views_are_of_the_vector():
         net.corners[0] = [1, 2, 3]
 
 
+def test_none_are_assigned_where_there_are_none():
+    net = fnn.Network([3, 4, 2])
+    net.corners = net.corners
+    net.corners[1] = np.empty((0, 2))
+
+
 def test_repr_and_summary():
     net = fnn.Network(SIZES, activation="corner", output="corner")
     assert repr(net) == "Network([5, 7, 6, 3], activation='corner', output='corner', dtype='float32')"

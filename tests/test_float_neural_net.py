@@ -67,6 +67,8 @@ def test_options_are_checked(name, value, message):
     ("arguments", "message"),
     [
         (("abc",), r"^levels: expected a list of sizes, got 'abc'$"),
+        ((b"abc",), r"^levels: expected a list of sizes, got b'abc'$"),
+        (([2, 10**30],), r"^levels: expected weights that fit in memory, got 3000000000000000000000000000000 for the "),
         (([3],), r"^levels: expected two levels at least, got \[3\]$"),
         (([3, 0],), r"^levels\[1\]: expected an integer >= 1, got 0$"),
         (([3, 2], "tanh"), r"^activation: expected one of relu, leaky_relu, corner, got 'tanh'$"),

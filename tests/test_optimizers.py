@@ -35,10 +35,14 @@ def test_a_name_stands_for_the_defaults():
         find_optimizer("adagrad")
     with pytest.raises(ValueError, match=r"^optimizer: expected .* got None$"):
         find_optimizer(None)
+    with pytest.raises(ValueError, match=r"^optimizer: expected .* got array\(\[0\., 0\.\]\)$"):
+        find_optimizer(np.zeros(2))
 
 
 def test_numpy_numbers_will_do():
     assert fnn.SGD(np.float32(0.5), np.float64(0.25)).rule(1.0)[:4] == (0.5, 0.25, False, 1.0)
+    assert fnn.SGD(momentum=0.5, nesterov=np.True_).rule(1.0).nesterov is True
+    assert fnn.FISTA(fast_brake=np.False_, fixed_nu=np.True_).rule(1.0)[-3:-1] == (False, True)
     assert fnn.Adam(np.float32(0.5), np.float64(0.25)).rule(1.0)[:7] == (0.5, 0.25, False, 1.0, True, 0.999, 1e-8)
 
 

@@ -85,6 +85,9 @@ def test_patching_twice_and_by_name():
 def test_unknown_names_are_refused(function):
     with pytest.raises(ValueError, match=r"^name: expected MLPClassifier or MLPRegressor, got 'SVC'$"):
         function("SVC")
+    for wrong in (7, [["MLPClassifier"]]):
+        with pytest.raises(ValueError, match=r"^name: expected MLPClassifier or MLPRegressor, got "):
+            function(wrong)
     with pytest.raises(ValueError, match=r"^verbose: expected 0 or 1, got 2$"):
         fnn.patch_sklearn(verbose=2)
     assert not fnn.sklearn_is_patched("MLPClassifier")

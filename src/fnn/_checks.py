@@ -130,7 +130,7 @@ def as_finite(array: np.ndarray, dtype: np.dtype, argument: str, first_row: int 
     """
     with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32 turns into inf, found just below
         result = np.require(array, dtype, ["C", "A"])
-    if array.dtype.kind != "f":
+    if array.dtype.kind != "f" or not result.size:
         return result
     for rows in row_chunks(len(result), result[0].size):
         part = result[rows]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,7 +151,7 @@ class FloatNeuralNet:
     """
 
     def __init__(self, levels: Iterable[int], activation: str = "relu", options: Options | None = None) -> None:
-        if isinstance(levels, str) or not isinstance(levels, Iterable):
+        if isinstance(levels, str | bytes) or not np.iterable(levels):
             raise ValueError(f"levels: expected a list of sizes, got {levels!r}")
         sizes = tuple(_checks.whole_number(size, f"levels[{index}]") for index, size in enumerate(levels))
         if len(sizes) < 2:
@@ -157,6 +159,9 @@ class FloatNeuralNet:
         if not isinstance(activation, str) or activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         options = _options(Options() if options is None else options)
+        count = sum((below + 1) * own for below, own in pairwise(sizes))
+        if count * FLOAT32.itemsize > sys.maxsize:
+            raise ValueError(f"levels: expected weights that fit in memory, got {count} for the sizes {list(sizes)}")
         self._activation, self._levels = activation, Levels(sizes)
         self._state = State(self._levels, ACTIVATIONS[activation], options.momentum or options.auto_rate2)
         self.options = options

@@ -109,6 +109,8 @@ class LayerViews(list[np.ndarray]):
 
     def __setitem__(self, index: SupportsIndex | slice, value: Any) -> None:
         chosen = range(len(self))[index]
+        if not isinstance(chosen, int) and not np.iterable(value):
+            raise ValueError(f"{self._kind}: expected {len(chosen)} arrays, one a layer, got {value!r}")
         numbers, entries = ([chosen], [value]) if isinstance(chosen, int) else (list(chosen), list(value))
         if len(entries) != len(numbers):
             raise ValueError(f"{self._kind}: expected {len(numbers)} arrays, one a layer, got {len(entries)}")
@@ -592,7 +594,7 @@ def _float_dtype(dtype: Any) -> np.dtype:
 
 def _layout(layers: Any, activation: Any, output: Any, dtype: np.dtype) -> Layout:
     """Turn the constructor's layers into a Layout, or say what is wrong with them."""
-    if isinstance(layers, str) or not isinstance(layers, Iterable):
+    if isinstance(layers, str | bytes) or not np.iterable(layers):
         raise ValueError(f"layers: expected a list of sizes, or of Input and Dense, got {layers!r}")
     entries = list(layers)
     if len(entries) < 2:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from fnn._formulas import is_finite_real
 
 DEPTH_SCALED = "depth_scaled"
@@ -104,7 +106,7 @@ class SGD:
                 raise ValueError(f"base_rate: needs learning_rate={DEPTH_SCALED!r}, got learning_rate={rate!r}")
         if not is_finite_real(momentum) or not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
-        if not isinstance(self.nesterov, bool):
+        if not isinstance(self.nesterov, bool | np.bool):
             raise ValueError(f"nesterov: expected True or False, got {self.nesterov!r}")
         if self.nesterov and not momentum:
             raise ValueError("nesterov: needs momentum > 0, got momentum=0")
@@ -118,7 +120,7 @@ class SGD:
 
     def rule(self, saturation: float) -> Rule:
         """Return the numbers that the update kernels take."""
-        return Rule(float(self.learning_rate), float(self.momentum), self.nesterov, saturation)
+        return Rule(float(self.learning_rate), float(self.momentum), bool(self.nesterov), saturation)
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class FISTA:
         if not is_finite_real(rate) or rate <= 0:
             raise ValueError(f"learning_rate: expected a finite number > 0, got {rate!r}")
         for name in ("fast_brake", "fixed_nu"):
-            if not isinstance(getattr(self, name), bool):
+            if not isinstance(getattr(self, name), bool | np.bool):
                 raise ValueError(f"{name}: expected True or False, got {getattr(self, name)!r}")
 
     def rule(self, saturation: float) -> Rule:
@@ -224,8 +226,8 @@ class FISTA:
             False,
             saturation,
             fista=True,
-            fast_brake=self.fast_brake,
-            fixed_nu=self.fixed_nu,
+            fast_brake=bool(self.fast_brake),
+            fixed_nu=bool(self.fixed_nu),
         )
 
 
@@ -239,7 +241,8 @@ def find_optimizer(optimizer: str | Optimizer) -> Optimizer:
         return optimizer
     if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
         return OPTIMIZERS[optimizer]()
-    hint = f"; that learning rate is fnn.SGD({DEPTH_SCALED!r})" if optimizer == DEPTH_SCALED else ""
+    scaled = isinstance(optimizer, str) and optimizer == DEPTH_SCALED
+    hint = f"; that learning rate is fnn.SGD({DEPTH_SCALED!r})" if scaled else ""
     raise ValueError(
         f"optimizer: expected fnn.SGD(...), fnn.Adam(...), fnn.FISTA(...) or one of {', '.join(OPTIMIZERS)}, "
         f"got {optimizer!r}{hint}"

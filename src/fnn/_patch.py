@@ -103,8 +103,10 @@ def _install(name: str, estimator: type) -> None:
 
 
 def _chosen(name: str | Iterable[str] | None) -> tuple[str, ...]:
-    chosen = NAMES if name is None else (name,) if isinstance(name, str) else tuple(name)
+    if name is None:
+        return NAMES
+    chosen = tuple(name) if isinstance(name, Iterable) and not isinstance(name, str) else (name,)
     for one in chosen:
-        if one not in NAMES:
+        if not isinstance(one, str) or one not in NAMES:
             raise ValueError(f"name: expected {' or '.join(NAMES)}, got {one!r}")
     return chosen
