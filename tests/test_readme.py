@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import fnn
 
@@ -33,7 +34,9 @@ def test_every_public_name_is_documented():
 
 def test_every_public_name_exists_and_explains_itself():
     for name in fnn.__all__:
-        assert getattr(fnn, name).__doc__, f"fnn.{name} has no docstring"
+        value = getattr(fnn, name)
+        assert value.__doc__, f"fnn.{name} has no docstring"
+        assert value.__doc__ != SimpleNamespace.__doc__, f"fnn.{name} has a docstring that is not its own"
 
 
 def test_blocks_are_found():

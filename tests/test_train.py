@@ -462,6 +462,15 @@ def test_a_divergence_names_the_rate_it_had_and_what_to_scale():
         classifier().fit(1e20 * X, LABELS, loss="cross_entropy", callbacks=Fast())
 
 
+def test_a_plan_alone_is_no_callback():
+    class Planner:
+        def before_epoch(self, network, plan):
+            pass
+
+    with pytest.raises(ValueError, match=r"^callbacks: expected callables, .*; beside before_epoch it needs __call__"):
+        regression().fit(X, Y, callbacks=Planner())
+
+
 def test_a_class_is_no_callback():
     network = fnn.Network([4, 3], output="softmax")
     with pytest.raises(ValueError, match=r"^callbacks: expected callables, got the class AutoRate; make one of it"):

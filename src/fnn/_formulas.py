@@ -186,8 +186,37 @@ poisson = Loss(
 
 LOSSES: dict[str, Loss] = {loss.name: loss for loss in (squared_error, cross_entropy, binary_cross_entropy, poisson)}
 
-activations = SimpleNamespace(**ACTIVATIONS)
-losses = SimpleNamespace(**LOSSES)
+
+class Activations(SimpleNamespace):
+    """The activation functions by name; wherever one is asked for, its name will do.
+
+    identity, relu, leaky_relu (with another slope: ``fnn.activations.leaky_relu.with_slope(0.2)``), tanh, sigmoid and
+    corner go on any layer, softmax and exp on the last one only.  Each has its `formula`, `derivative`, `domain` and
+    `source` as text.
+
+    Examples
+    --------
+    >>> fnn.activations.relu.formula
+    '0 if z < 0 else z'
+    """
+
+
+class Losses(SimpleNamespace):
+    """The losses by name; wherever one is asked for, its name will do.
+
+    squared_error goes with every output activation but softmax and exp, cross_entropy with softmax,
+    binary_cross_entropy with sigmoid, poisson with exp.  Each has its `formula`, `derivative`, `domain` (of the
+    targets) and `source` as text, the names of its `outputs` and of its `metric`.
+
+    Examples
+    --------
+    >>> fnn.losses.cross_entropy.outputs
+    ('softmax',)
+    """
+
+
+activations = Activations(**ACTIVATIONS)
+losses = Losses(**LOSSES)
 
 
 _Formula = TypeVar("_Formula", Activation, Loss)

@@ -33,6 +33,20 @@ class EpochPlan:
         The training data as the kernels take them; not to be changed.
     mean : bool
         Whether the losses of a batch are averaged.
+
+    Examples
+    --------
+    A schedule: the rate falls by 5 % an epoch.  It is called after each epoch too, like every callback.
+
+    >>> class Decay:
+    ...     def before_epoch(self, network, plan):
+    ...         plan.rate *= 0.95 ** (plan.number - 1)
+    ...
+    ...     def __call__(self, network, history):
+    ...         return False
+    >>> x, labels = fnn.load_digits()
+    >>> net = fnn.Network([64, 32, 10], output="softmax")
+    >>> history = net.fit(x, labels, loss="cross_entropy", optimizer="adam", callbacks=Decay())
     """
 
     number: int

@@ -301,7 +301,9 @@ def _callables(callbacks: Any) -> list[Callable[[Network, History], object]]:
     found = list(callbacks) if np.iterable(callbacks) else [callbacks]
     for callback in found:
         if not callable(callback):
-            raise ValueError(f"callbacks: expected callables, got {callback!r}")
+            plans = hasattr(callback, "before_epoch")
+            hint = "; beside before_epoch it needs __call__(network, history)" if plans else ""
+            raise ValueError(f"callbacks: expected callables, got {callback!r}{hint}")
         if isinstance(callback, type):
             name = callback.__name__
             raise ValueError(f"callbacks: expected callables, got the class {name}; make one of it: {name}()")
