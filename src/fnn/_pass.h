@@ -21,6 +21,7 @@
 enum {
     PASS_LANES = lanes_f32,
     PASS_NARROW = 2, /* vectors of a level whose rows meet several samples at once */
+    PASS_HELD = FNN_BYTES == 64 ? 8 : 2, /* vectors that are the same for every row and stay in registers */
 };
 
 typedef struct {
@@ -329,8 +330,8 @@ FNN_INLINE void pass_step_body(const int vecs, const int factored, const int add
                                ptrdiff_t count, const float *sigma, const float *d, const pass_step *step,
                                const float *next, float *z) {
     const vec_f32 rate = splat_f32(step->rate), limit = splat_f32(step->limit), floor = splat_f32(step->floor);
-    const int held = vecs <= PASS_NARROW; /* what is the same for every row stays in registers if it is that little */
-    vec_f32 sigmas[PASS_NARROW], ds[PASS_NARROW], sums[8];
+    const int held = vecs * (1 + factored) <= PASS_HELD;
+    vec_f32 sigmas[PASS_HELD], ds[PASS_HELD], sums[8];
     FNN_UNROLL for (int v = 0; v < vecs; v++) {
         if (held) sigmas[v] = load_f32(sigma + v * PASS_LANES);
         if (held && factored) ds[v] = load_f32(d + v * PASS_LANES);
