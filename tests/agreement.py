@@ -21,6 +21,7 @@ import bounds
 import oracle
 from bounds import Precision
 from fnn import _backprop_numpy as twin
+from fnn._dropout import NUMBERS, Draw
 from fnn._formulas import ACTIVATIONS, LOSSES, Activation, Loss
 from fnn._layout import Layout, Skip
 from fnn._optimizers import Rule
@@ -74,6 +75,7 @@ def make_case(
     seed: int = 0,
     skips: tuple[Skip, ...] = (),
     rate_scales: tuple[float, ...] = (),
+    dropouts: tuple[float, ...] = (),
 ) -> Case:
     """Draw a case.  Some inputs are exactly 0, in a third of the rows all of them.
 
@@ -81,7 +83,8 @@ def make_case(
     """
     rng = np.random.default_rng(seed)
     known = ACTIVATIONS | {"leaky_relu": replace(ACTIVATIONS["leaky_relu"], slope=slope)}
-    layout = Layout(sizes, tuple(known[name] for name in [hidden] * (len(sizes) - 2) + [output]), skips, rate_scales)
+    activations = tuple(known[name] for name in [hidden] * (len(sizes) - 2) + [output])
+    layout = Layout(sizes, activations, skips, rate_scales, dropouts)
     parameters = np.empty(layout.n_parameters, dtype)
     for block, (fan_in, fan_out) in zip(layout.blocks(parameters), layout.shapes, strict=True):
         block[:-1] = rng.uniform(-2, 2, (fan_in, fan_out)) / fan_in
@@ -116,6 +119,7 @@ class Judged(NamedTuple):
     state: np.ndarray  # after the update: velocity (P,), or Adam's moments (2 P,)
     parameters: np.ndarray  # (P,), after the update
     loss: float  # of all rows, with the penalty
+    factors: bounds.Factors = None  # of dropout
 
 
 class ByOracle:
@@ -165,7 +169,13 @@ class ByOracle:
 
     @staticmethod
     def train(
-        case: Case, order: np.ndarray, rule: Rule, batch_size: int, mean: bool, weights: np.ndarray | None = None
+        case: Case,
+        order: np.ndarray,
+        rule: Rule,
+        batch_size: int,
+        mean: bool,
+        weights: np.ndarray | None = None,
+        mask_seed: int = 0,
     ) -> Iterator[Judged]:
         steps = oracle.train(
             network_of(case),
@@ -177,6 +187,8 @@ class ByOracle:
             batch_size,
             mean,
             None if weights is None else weights.tolist(),
+            case.layout.dropouts[0],
+            mask_seed,
         )
         for rows, step in zip(batches(order, batch_size), steps, strict=True):
             yield Judged(
@@ -189,6 +201,7 @@ class ByOracle:
                 np.concatenate([flat_of(state) for state in zip(*step.states, strict=True)]),
                 flat_of(step.network),
                 step.loss,
+                [np.array(factors) for factors in step.factors] if case.layout.drops else None,
             )
 
 
@@ -221,16 +234,23 @@ class ByTwin:
 
     @staticmethod
     def train(
-        case: Case, order: np.ndarray, rule: Rule, batch_size: int, mean: bool, weights: np.ndarray | None = None
+        case: Case,
+        order: np.ndarray,
+        rule: Rule,
+        batch_size: int,
+        mean: bool,
+        weights: np.ndarray | None = None,
+        mask_seed: int = 0,
     ) -> Iterator[Judged]:
         layout, flat = case.layout, case.parameters
         state = np.zeros(len(flat) * max(1, rule.states))
         for update, rows in enumerate(batches(order, batch_size), start=1):
             scale, counts = scale_of(rows, weights, mean), np.ones(len(rows)) if weights is None else weights[rows]
             bends: twin.Bends = [None] * layout.n_layers
-            layers = twin.forward(layout, flat, case.x[rows], bends)
+            draw = Draw((mask_seed + update - 1) % NUMBERS)
+            layers = twin.forward(layout, flat, case.x[rows], bends, draw)
             losses, g = twin.output_delta(layers[-1], case.y[rows], case.loss, layout.activations[-1], scale)
-            deltas = twin.backward(layout, flat, layers, g * counts[:, None], bends)
+            deltas = twin.backward(layout, flat, layers, g * counts[:, None], bends, dropping=True)
             slope = twin.gradient(layout, layers, deltas, np.empty_like(flat), bends)
             for w, into in zip(layout.weights(flat), layout.weights(slope), strict=True):
                 into += rule.alpha * scale * w
@@ -238,7 +258,8 @@ class ByTwin:
             loss = float(losses.sum() + rule.alpha / 2 * sum((w**2).sum() for w in layout.weights(flat))) * times
             state = state.copy()
             flat = twin.saturated_update(flat, state, slope.copy(), scaled(layout, rule.at(update)))
-            yield Judged(rows, scale, layers, losses, deltas, slope, state, flat, loss)
+            factors = dropout_factors(layout, draw, len(rows))
+            yield Judged(rows, scale, layers, losses, deltas, slope, state, flat, loss, factors)
 
 
 Judge = type[ByOracle] | type[ByTwin]
@@ -256,11 +277,22 @@ def scale_of(rows: np.ndarray, weights: np.ndarray | None, mean: bool) -> float:
     return 1.0 if not mean else 1 / total if total else 0.0
 
 
+def dropout_factors(layout: Layout, draw: Draw | None, rows: int) -> bounds.Factors:
+    """Return what dropout multiplies each of [x, v_1, ..., z_L] by, (B, width), as the oracle draws it."""
+    if draw is None or not layout.drops:
+        return None
+    by_row = [
+        oracle.dropout_factors(layout.dropouts, layout.sizes, draw.number, draw.first_row + row) for row in range(rows)
+    ]
+    return [np.array(factors) for factors in zip(*by_row, strict=True)]
+
+
 def network_of(case: Case) -> list[oracle.Layer]:
     """Return the case's network as the oracle knows it."""
     layout = case.layout
     blocks, corners = layout.blocks(case.parameters), layout.corners(case.parameters)
-    parts = zip(blocks, corners, layout.activations, layout.skips, layout.rate_scales, strict=True)
+    described = layout.activations, layout.skips, layout.rate_scales, layout.dropouts[1:]
+    parts = zip(blocks, corners, *described, strict=True)
     return [
         oracle.Layer(
             block[:-1].tolist(),
@@ -271,8 +303,9 @@ def network_of(case: Case) -> list[oracle.Layer]:
             skip.mode == "concat",
             scale,
             corner.tolist(),
+            share,
         )
-        for block, corner, phi, skip, scale in parts
+        for block, corner, phi, skip, scale, share in parts
     ]
 
 
@@ -393,13 +426,16 @@ def check_derivative_factor(kernels: ModuleType, v: np.ndarray, activation: Acti
     agree(got, ByOracle.derivative_factor(v64, phi), bound, f"derivative of {activation.name} in {v.dtype}")
 
 
-def check_forward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> None:
-    """Eq. 1 and 2, each layer from the kernel's own output of the layer below."""
+def check_forward(kernels: ModuleType, case: Case, judge: Judge = ByOracle, draw: Draw | None = None) -> None:
+    """Eq. 1 and 2, each layer from the kernel's own output of the layer below; with `draw` dropout in between."""
     judged, p = case.in_double(), case.precision
     bends: twin.Bends = [None] * case.layout.n_layers
-    layers = kernels.forward(case.layout, case.parameters, case.x, bends)
+    layers = kernels.forward(case.layout, case.parameters, case.x, bends, draw)
     assert len(layers) == case.layout.n_layers + 1
-    agree(layers[0], judged.x, np.zeros(1), "layer 0")
+    factors = dropout_factors(case.layout, draw, len(case.x))
+    check_marks(case, layers, factors)
+    want, bound = after_dropout(judged.x, np.zeros_like(judged.x), factors, 0, p)
+    agree(layers[0], want, bound, "layer 0")
     blocks, corners = judged.layout.blocks(judged.parameters), judged.layout.corners(judged.parameters)
     for depth, (block, phi) in enumerate(zip(blocks, judged.layout.activations, strict=True), start=1):
         same_kind(layers[depth], case.x.dtype, f"layer {depth}")
@@ -414,7 +450,24 @@ def check_forward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> N
         elif depth < case.layout.n_layers:
             z, want = want, judge.activate(want, phi)
             bound = bounds.activation(z, bound, want, phi, p)
+        want, bound = after_dropout(want, bound, factors, depth, p)
         agree(layers[depth], want, bound, f"layer {depth} of {case.layout.sizes}")
+
+
+def after_dropout(v: np.ndarray, dv: np.ndarray, factors: bounds.Factors, depth: int, p: Precision) -> bounds.Bounded:
+    """Eq. 2b: the activation `depth` of [x, v_1, ...] after dropout."""
+    if factors is None:
+        return v, dv
+    return v * factors[depth], bounds.dropped(v, dv, factors[depth], 2, p)
+
+
+def check_marks(case: Case, layers: list[np.ndarray], factors: bounds.Factors) -> None:
+    """Minus zeros stand where the oracle drops, and in what drops nowhere else."""
+    if factors is None:
+        return
+    for depth, share in enumerate(case.layout.dropouts):
+        marks = (layers[depth] == 0) & np.signbit(layers[depth])
+        assert not share or np.array_equal(marks, factors[depth] == 0), f"activation {depth} of {case.layout.sizes}"
 
 
 def check_output_delta(kernels: ModuleType, case: Case, z: np.ndarray, scale: float) -> None:
@@ -434,14 +487,15 @@ def check_output_delta(kernels: ModuleType, case: Case, z: np.ndarray, scale: fl
     agree(g, scale * want_g, dg, f"output delta, {what}")
 
 
-def check_backward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> None:
-    """Eq. 5 and 6, each layer from the kernel's own delta of the layer above."""
+def check_backward(kernels: ModuleType, case: Case, judge: Judge = ByOracle, draw: Draw | None = None) -> None:
+    """Eq. 5 and 6, each layer from the kernel's own delta of the layer above; with `draw` through dropout, eq. 6b."""
     judged, p = case.in_double(), case.precision
     bends: twin.Bends = [None] * case.layout.n_layers
-    layers = twin.forward(case.layout, case.parameters, case.x, bends)
+    layers = twin.forward(case.layout, case.parameters, case.x, bends, draw)
+    factors = dropout_factors(case.layout, draw, len(case.x))
     zs = list(bends)
     g = np.random.default_rng(len(layers[-1])).normal(size=layers[-1].shape).astype(case.x.dtype)
-    deltas = kernels.backward(case.layout, case.parameters, layers, g, bends)
+    deltas = kernels.backward(case.layout, case.parameters, layers, g, bends, draw is not None)
     assert len(deltas) == case.layout.n_layers
     for depth, (z, shares, corner) in enumerate(
         zip(zs, bends, judged.layout.corners(judged.parameters), strict=True), start=1
@@ -456,9 +510,10 @@ def check_backward(kernels: ModuleType, case: Case, judge: Judge = ByOracle) -> 
         above = np.hstack([deltas[layer].astype(np.float64) for layer, _ in bounds.readers(judged.layout, depth)])
         w = bounds.read_weights(judged.layout, judged.parameters, depth)
         dsums = bounds.product(above, np.zeros_like(above), w.T, np.zeros_like(w.T), p)
-        factor = bounds.derivative_factor(v, np.zeros_like(v), phi, p)
-        bound = bounds.elementwise(above @ w.T, dsums, *factor, 1, p)
+        v, dv = bounds.undropped(v, np.zeros_like(v), None if factors is None else factors[depth], p)
+        bound = bounds.elementwise(above @ w.T, dsums, *bounds.derivative_factor(v, dv, phi, p), 1, p)
         want = judge.backward(np.vstack([w, np.zeros(w.shape[1])]), v, phi, above)
+        want, bound = after_dropout(want, bound, factors, depth, p)
         got = deltas[depth - 1] if zs[depth - 1] is None else bends[depth - 1][1]
         agree(got, want, bound, f"delta {depth} of {case.layout.sizes}")
 
@@ -597,6 +652,7 @@ def check_train_epoch(
     halves: bool | None = None,
     weights: np.ndarray | None = None,
     judge: Judge = ByOracle,
+    mask_seed: int = 0,
 ) -> None:
     """Eq. 1 to 9 over the batches of `order`; the bounds go through every step.
 
@@ -608,6 +664,7 @@ def check_train_epoch(
     work.threads = threads  # also where there is too little work to share
     if by_columns is not None:
         work.by_columns = [by_columns] * case.layout.n_layers
+    work.mask_seed = mask_seed
     work.load(case.parameters, rule.saturation)
     got_total = kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, mean, None, weights)
     got = np.empty_like(case.parameters)
@@ -620,7 +677,7 @@ def check_train_epoch(
     flat, state = (start, np.zeros_like(start)), (zero, zero)
     total, dtotal, penalties = 0.0, 0.0, 0.0
     counts = None if weights is None else weights.astype(np.float64)
-    steps = judge.train(replace(judged, parameters=start), order, rule, batch_size, mean, counts)
+    steps = judge.train(replace(judged, parameters=start), order, rule, batch_size, mean, counts, mask_seed)
     for update, step in enumerate(steps, start=1):
         dlosses, dslope = sweep_bounds(judged, step, flat, case.precision, counts)
         times = len(step.rows) * step.scale if mean else 1.0
@@ -784,7 +841,7 @@ def sweep_bounds(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of the rows' losses (B,) and of the gradient (P,) of one batch, without a penalty's."""
     layout, phi = case.layout, case.layout.activations[-1]
-    errors = bounds.forward(layout, flat, step.layers, p)
+    errors = bounds.forward(layout, flat, step.layers, p, step.factors)
     z, y = step.layers[-1], case.targets(step.rows)
     v = ByTwin.activate(z, phi)
     scale = step.scale if weights is None else step.scale * weights[step.rows, None]
@@ -792,7 +849,9 @@ def sweep_bounds(
     if weights is not None:
         dlosses = weights[step.rows] * dlosses + bounds.DOUBLE.gamma(1) * np.abs(step.losses)
     slope = 2 * scale * (v - y) if layout.bends[-1] else step.deltas[-1]
-    derrors, dcorners = bounds.backward(layout, flat, step.layers, errors, step.deltas, (slope, dslope), p)
+    derrors, dcorners = bounds.backward(
+        layout, flat, step.layers, errors, step.deltas, (slope, dslope), p, step.factors
+    )
     return dlosses, bounds.gradient(layout, step.layers, errors, step.deltas, derrors, dcorners, p)
 
 

@@ -30,6 +30,7 @@ from fnn._optimizers import Rule
 FUNCTION_ULPS = 4  # promised of exp, tanh and sigmoid on every backend, NumPy's too; an ulp is at most 2 u |value|
 
 Bounded = tuple[np.ndarray, np.ndarray]  # values, and how far from them a kernel's may lie
+Factors = list[np.ndarray] | None  # what dropout multiplies each of [x, v_1, ..., z_L] by, (B, width); None: by 1
 
 
 class Precision(NamedTuple):
@@ -191,6 +192,22 @@ def output_delta(
     return dlosses, scale * dslope + p.eta
 
 
+def dropped(v: np.ndarray, dv: np.ndarray, factors: np.ndarray | None, n: int, p: Precision) -> np.ndarray:
+    """Eq. 14b and 15b: of v times what dropout multiplies it by, with n roundings; what is dropped is 0 exactly."""
+    if factors is None or (factors == 1).all():
+        return dv
+    most = np.abs(v) + dv
+    return np.where((factors > 0) & (most != 0), factors * (dv + p.gamma(n) * most) + p.eta, 0.0)
+
+
+def undropped(v: np.ndarray, dv: np.ndarray, factors: np.ndarray | None, p: Precision) -> Bounded:
+    """Eq. 15b: v as it was before dropout; 0 where it was dropped."""
+    if factors is None or (factors == 1).all():
+        return v, dv
+    inverse = np.where(factors > 0, 1 / np.where(factors > 0, factors, 1), 0)
+    return v * inverse, elementwise(v, dv, inverse, np.zeros_like(v), 2, p)
+
+
 def joined(layout: Layout, layers: list[np.ndarray], errors: list[np.ndarray], index: int, p: Precision) -> Bounded:
     """Eq. 1a: what layer `index` (from 0) reads of [x, v_1, ...]; a sum of two activations is rounded once."""
     (distance, mode), here, dhere = layout.skips[index], layers[index], errors[index]
@@ -222,15 +239,24 @@ def read_weights(layout: Layout, flat: np.ndarray, index: int) -> np.ndarray:
     return np.concatenate([weights[layer][rows] for layer, rows in readers(layout, index)], axis=1)
 
 
-def forward(layout: Layout, flat: Bounded, layers: list[np.ndarray], p: Precision) -> list[np.ndarray]:
-    """Eq. 17: of every layer's values [x, v_1, ..., v_(L-1), z_L], for parameters `flat`; the input is exact."""
-    errors = [np.zeros_like(layers[0])]
+def forward(
+    layout: Layout, flat: Bounded, layers: list[np.ndarray], p: Precision, factors: Factors = None
+) -> list[np.ndarray]:
+    """Eq. 17: of every layer's values [x, v_1, ..., v_(L-1), z_L], for parameters `flat`; the input is exact.
+
+    `factors`: of dropout, which the values have been multiplied by.
+    """
+    of = [None] * len(layers) if factors is None else factors
+    x = undropped(layers[0], np.zeros_like(layers[0]), of[0], p)[0]
+    errors = [dropped(x, np.zeros_like(x), of[0], 2, p)]
     for depth, phi in enumerate(layout.activations, start=1):
         block, dblock = layout.blocks(flat[0])[depth - 1], layout.blocks(flat[1])[depth - 1]
         z, dz = pre_activation(*joined(layout, layers, errors, depth - 1, p), block, dblock, p)
         if layout.bends[depth - 1]:
             dz = bend(z, dz, *corner_of(layout, flat, depth - 1), p)[1]
-        errors.append(dz if depth == layout.n_layers else activation(z, dz, layers[depth], phi, p))
+        v, _ = undropped(layers[depth], dz, of[depth], p)
+        dv = dz if depth == layout.n_layers else activation(z, dz, v, phi, p)
+        errors.append(dropped(v, dv, of[depth], 2, p))
     return errors
 
 
@@ -264,16 +290,18 @@ def backward(
     deltas: list[np.ndarray],
     s: Bounded,
     p: Precision,
+    factors: Factors = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
     """Eq. 18: of every layer's delta [g_1, ..., g_L], and of every layer's corners' gradient.
 
     `errors` go with `layers`; `s` is what the loss hands to the output layer: g_L, or the slope by v_L of a corner.
+    `factors`: of dropout.
     """
     dg, dcorner = bent(layout, flat, layers, errors, layout.n_layers - 1, s, p)
     derrors, dcorners = [dg], [dcorner]
     for depth in range(layout.n_layers - 1, 0, -1):
         below = [np.empty(0)] * depth
-        dg, dcorner = delta(layout, flat, layers, errors, deltas, [*below, *derrors], depth, flat, p)
+        dg, dcorner = delta(layout, flat, layers, errors, deltas, [*below, *derrors], depth, flat, p, factors)
         derrors.insert(0, dg)
         dcorners.insert(0, dcorner)
     return derrors, dcorners
@@ -289,17 +317,22 @@ def delta(
     depth: int,
     own: Bounded,
     p: Precision,
+    factors: Factors = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Eq. 18 for one layer: of g_depth, from the deltas [g_1, ..., g_L] of all layers that read its activation; and of
     its corners' gradient.  `flat` are the parameters above, `own` those that its activation was computed with."""
     above = [layer for layer, _ in readers(layout, depth)]
     g, dg = (np.concatenate([lists[layer] for layer in above], axis=1) for lists in (deltas, derrors))
     w, dw = (read_weights(layout, part, depth).T for part in flat)
-    dsums = product(g, dg, w, dw, p)
+    sums, dsums = g @ w, product(g, dg, w, dw, p)
+    of_dropout = None if factors is None else factors[depth]
+    most = 1.0 if of_dropout is None else of_dropout
     if layout.bends[depth - 1]:
-        return bent(layout, own, layers, errors, depth - 1, (g @ w, dsums), p)
-    factor = derivative_factor(layers[depth], errors[depth], layout.activations[depth - 1], p)
-    return elementwise(g @ w, dsums, *factor, 1, p), None
+        s = sums * most, dropped(sums, dsums, of_dropout, 2, p)
+        return bent(layout, own, layers, errors, depth - 1, s, p)
+    v, dv = undropped(layers[depth], errors[depth], of_dropout, p)
+    factor, dfactor = derivative_factor(v, dv, layout.activations[depth - 1], p)
+    return dropped(sums * factor, elementwise(sums, dsums, factor, dfactor, 1, p), of_dropout, 2, p), None
 
 
 def gradient(

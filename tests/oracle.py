@@ -29,6 +29,7 @@ class Layer(NamedTuple):
     concat: bool = False  # and has weights for it of its own, or adds it
     rate_scale: float = 1.0
     corner: Sequence[Row] = ()  # left slopes, offsets, right slopes (3, O), where the activation is one
+    dropout: float = 0.0  # share of its outputs that is dropped
 
     def rows(self) -> list[Row]:
         """All that is trained."""
@@ -72,6 +73,7 @@ class Step(NamedTuple):
     states: list[list[Layer]]  # of every layer, after the update: its velocity, or Adam's two moments
     network: list[Layer]  # after the update
     loss: float  # what the epoch's sum gets: of all rows, with the penalty
+    factors: list[Matrix]  # what dropout multiplies each of [x, v_1, ...] by, (B, width)
 
 
 def sigmoid(z: float) -> float:
@@ -139,6 +141,42 @@ def bend_back(z: Row, corner: Sequence[Row], s: Row) -> tuple[Row, Matrix]:
     ]
 
 
+def mixed(number: int, bits: int, shifts: Sequence[int], odds: Sequence[int]) -> int:
+    """MurmurHash3's finaliser of 32 or 64 bits: shift, multiply, shift, multiply, shift."""
+    for shift, odd in zip(shifts, [*odds, 1], strict=True):
+        number = (number ^ number >> shift) * odd % 2**bits
+    return number
+
+
+def mixed_32(number: int) -> int:
+    return mixed(number, 32, (16, 13, 16), (0x85EBCA6B, 0xC2B2AE35))
+
+
+def mixed_64(number: int) -> int:
+    return mixed(number, 64, (33, 33, 33), (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53))
+
+
+def random_number(number: int, layer: int, row: int, neuron: int) -> int:
+    """Eq. 2c: 32 bits that are a function of the draw, the activation (0 is the input), the batch's row, the neuron."""
+    key = mixed_64(mixed_64(number) ^ (layer * 2**32 + row))
+    return mixed_32(mixed_32((neuron + key) % 2**32) ^ key // 2**32)
+
+
+def dropout_factors(shares: Sequence[float], widths: Sequence[int], number: int, row: int) -> list[Row]:
+    """Eq. 2b for one row: what each of [x, v_1, ...] is multiplied by; `row` is its position in the batch."""
+    return [
+        [
+            0.0 if share > 0 and random_number(number, layer, row, neuron) < int(share * 2**32) else 1 / (1 - share)
+            for neuron in range(width)
+        ]
+        for layer, (share, width) in enumerate(zip(shares, widths, strict=True))
+    ]
+
+
+def times(factors: Row, values: Row) -> Row:
+    return [factor * value for factor, value in zip(factors, values, strict=True)]
+
+
 def layer_input(layer: Layer, layers: Sequence[Row], depth: int) -> Row:
     """Eq. 1a for one row: what the layer at `depth` (from 0) reads of [x, v_1, ...]."""
     if not layer.skip:
@@ -157,14 +195,15 @@ def pre_activation(layer: Layer, u: Row) -> Row:
     return z
 
 
-def forward(network: Sequence[Layer], x: Row) -> list[Row]:
-    """Eq. 1 and 2 for one row: [x, v_1, ..., v_(L-1), z_L]; of a corner v_L."""
-    layers = [x]
+def forward(network: Sequence[Layer], x: Row, factors: Sequence[Row] = ()) -> list[Row]:
+    """Eq. 1 and 2 for one row: [x, v_1, ..., v_(L-1), z_L]; of a corner v_L.  `factors`: of dropout."""
+    layers = [times(factors[0], x) if factors else x]
     for depth, layer in enumerate(network):
         z = pre_activation(layer, layer_input(layer, layers, depth))
         if layer.corner:
             z = bend(z, layer.corner)
-        layers.append(z if layer is network[-1] else activate(z, layer.activation, layer.slope))
+        v = z if layer is network[-1] else activate(z, layer.activation, layer.slope)
+        layers.append(times(factors[depth + 1], v) if factors else v)
     return layers
 
 
@@ -216,8 +255,13 @@ def through_corner(layer: Layer, layers: Sequence[Row], depth: int, s: Row) -> t
     return bend_back(pre_activation(layer, layer_input(layer, layers, depth)), layer.corner, s)
 
 
-def backward(network: Sequence[Layer], layers: Sequence[Row], g: Row) -> tuple[list[Row], list[Matrix]]:
-    """Eq. 5, 5a, 6 and 6a for one row: [g_1, ..., g_L], and every corner's gradient, from `output_delta`."""
+def backward(
+    network: Sequence[Layer], layers: Sequence[Row], g: Row, dropped: Sequence[Row] = ()
+) -> tuple[list[Row], list[Matrix]]:
+    """Eq. 5, 5a, 6, 6a and 6b for one row: [g_1, ..., g_L], and every corner's gradient, from `output_delta`.
+
+    `dropped`: the factors of dropout, which the layers have been multiplied by.
+    """
     last = len(network) - 1
     g, shares = through_corner(network[last], layers, last, g)
     deltas, of_corners = [g], [shares]
@@ -225,9 +269,13 @@ def backward(network: Sequence[Layer], layers: Sequence[Row], g: Row) -> tuple[l
     for depth in range(len(network) - 1, 0, -1):
         below = network[depth - 1]
         hand_back(network[depth], depth, deltas[0], slopes)
-        factors = derivative_factor(layers[depth], below.activation, below.slope)
-        s = [factor * total for factor, total in zip(factors, slopes[depth], strict=True)]
-        g, shares = through_corner(below, layers, depth - 1, s)
+        v, s = layers[depth], slopes[depth]
+        if dropped:
+            v = [value / factor if factor else 0.0 for value, factor in zip(v, dropped[depth], strict=True)]
+            s = times(dropped[depth], s)
+        g, shares = through_corner(
+            below, layers, depth - 1, times(derivative_factor(v, below.activation, below.slope), s)
+        )
         deltas.insert(0, g)
         of_corners.insert(0, shares)
     return deltas, of_corners
@@ -345,17 +393,27 @@ def zeros_like(layer: Layer) -> Layer:
     return layer.with_rows([[0.0] * len(layer.biases) for _ in layer.rows()])
 
 
-def sweep(network: Sequence[Layer], x: Matrix, y: Sequence[Row | int], counts: Row, loss: str, scale: float) -> Step:
+def sweep(
+    network: Sequence[Layer],
+    x: Matrix,
+    y: Sequence[Row | int],
+    counts: Row,
+    loss: str,
+    scale: float,
+    factors: Sequence[Sequence[Row]],
+) -> Step:
     """Eq. 1 to 7 for one batch whose loss counts `scale` times, and each row as often as `counts` says; nothing moves
-    yet."""
+    yet.  `factors`: of dropout, row by row."""
     output = network[-1]
     targets = [row_of(target, len(output.biases)) for target in y]
-    layers = [forward(network, row) for row in x]
-    rows = list(zip(layers, targets, counts, strict=True))
-    losses = [count * row_loss(row[-1], target, loss, output) for row, target, count in rows]
+    layers = [forward(network, *row) for row in zip(x, factors, strict=True)]
+    rows = list(zip(layers, targets, counts, factors, strict=True))
+    losses = [count * row_loss(row[-1], target, loss, output) for row, target, count, _ in rows]
     back = [
-        backward(network, row, [scale * count * number for number in output_delta(row[-1], target, loss, output)])
-        for row, target, count in rows
+        backward(
+            network, row, [scale * count * number for number in output_delta(row[-1], target, loss, output)], dropped
+        )
+        for row, target, count, dropped in rows
     ]
     deltas, of_corners = ([row[part] for row in back] for part in (0, 1))
     layers_by_depth = [list(column) for column in zip(*layers, strict=True)]
@@ -365,7 +423,8 @@ def sweep(network: Sequence[Layer], x: Matrix, y: Sequence[Row | int], counts: R
         layer_gradient([layer_input(layer, row, depth) for row in layers], *parts)
         for depth, (layer, *parts) in enumerate(zip(network, deltas_by_depth, corners_by_depth, strict=True))
     ]
-    return Step(layers_by_depth, losses, deltas_by_depth, gradient, [], list(network), sum(losses))
+    factors_by_depth = [list(column) for column in zip(*factors, strict=True)]
+    return Step(layers_by_depth, losses, deltas_by_depth, gradient, [], list(network), sum(losses), factors_by_depth)
 
 
 def penalty(network: Sequence[Layer], alpha: float) -> float:
@@ -389,11 +448,17 @@ def train(
     batch_size: int,
     mean: bool,
     counts: Row | None = None,
+    input_dropout: float = 0.0,
+    mask_seed: int = 0,
 ) -> Iterator[Step]:
     """Eq. 1 to 9, batch after batch of the rows in `order`; with batch_size 1 the article's online training.
 
-    `counts` says how often each row of x counts.
+    `counts` says how often each row of x counts, `input_dropout` which share of the input is dropped.
     """
+    shares, widths = [input_dropout], [len(x[0])]
+    for layer in network:
+        shares.append(layer.dropout)
+        widths.append(len(layer.biases))
     states = [[zeros_like(layer) for _ in range(rule.states)] for layer in network]
     for update, start in enumerate(range(0, len(order), batch_size), start=1):
         rows = order[start : start + batch_size]
@@ -401,7 +466,9 @@ def train(
         scale = 1.0
         if mean:
             scale = 1 / sum(weights) if sum(weights) else 0.0
-        now = sweep(network, [x[row] for row in rows], [y[row] for row in rows], weights, loss, scale)
+        number = (mask_seed + update - 1) % 2**64
+        factors = [dropout_factors(shares, widths, number, place) for place in range(len(rows))]
+        now = sweep(network, [x[row] for row in rows], [y[row] for row in rows], weights, loss, scale, factors)
         gradient = [penalised(*pair, rule.alpha * scale) for pair in zip(network, now.gradient, strict=True)]
         batch_loss = sum(now.losses) + penalty(network, rule.alpha)
         after = [moved(*parts, rule, update) for parts in zip(network, states, gradient, strict=True)]

@@ -7,6 +7,7 @@ of the oracle lie within twice that of each other.
 
 import contextlib
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import agreement
 import fnn
 from agreement import PAIRS, ByTwin, make_case
 from fnn import _dispatch
+from fnn._dropout import Draw
 from fnn._formulas import ACTIVATIONS
 from fnn._optimizers import Rule
 
@@ -261,6 +263,40 @@ def test_training(backend, case, batch_size, rule, mean, threads, order, weighte
         agreement.check_train_epoch(
             _dispatch.kernels, case, rows, rule, batch_size, mean=mean, threads=threads, halves=halves, weights=weights
         )
+
+
+@st.composite
+def dropping(draw):
+    """Networks that drop of every activation, or of some."""
+    case = draw(cases())
+    shares = [draw(st.sampled_from([0.0, 0.1, 0.5, 0.75])) for _ in range(case.layout.n_layers)]
+    return replace(case, layout=replace(case.layout, dropouts=(*shares, 0.0)))
+
+
+@quick
+@given(case=dropping(), number=st.integers(0, 2**64 - 1), first_row=st.integers(0, 2**32 - 64))
+def test_sweep_with_dropout(backend, case, number, first_row):
+    agreement.check_forward(_dispatch.kernels, case, draw=Draw(number, first_row))
+    agreement.check_backward(_dispatch.kernels, case, draw=Draw(number, first_row))
+
+
+@quick
+@given(
+    case=dropping(),
+    batch_size=st.sampled_from([1, 2, 3, 5, 8, 17]),
+    rule=st.sampled_from(list(ALL_RULES.values())),
+    threads=st.integers(1, 3),
+    weighted=st.booleans(),
+    halves=st.sampled_from([None, True]),
+    mask_seed=st.integers(0, 2**64 - 1),
+)
+def test_training_with_dropout(backend, case, batch_size, rule, threads, weighted, halves, mask_seed):
+    rng = np.random.default_rng(len(case.x))
+    rows = rng.permutation(len(case.x))[:24]
+    weights = rng.choice([0.0, 0.25, 1.0, 3.0], len(case.x)).astype(case.x.dtype) if weighted else None
+    way = {"threads": threads, "halves": halves, "weights": weights, "mask_seed": mask_seed}
+    with suitable():
+        agreement.check_train_epoch(_dispatch.kernels, case, rows, rule, batch_size, **way)
 
 
 @quick

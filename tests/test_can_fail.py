@@ -16,10 +16,11 @@ import pytest
 import agreement
 import elementary
 import fnn
-from agreement import PAIRS, make_case
+from agreement import PAIRS, ByTwin, make_case
 from breakages import NUMPY, PYX, SIMD, VECTOR_MATH
 from compiling import PACKAGE, compiled
 from fnn import _backprop_numpy as twin
+from fnn._dropout import Draw
 from fnn._formulas import ACTIVATIONS
 from fnn._layout import Skip
 from fnn._optimizers import Rule
@@ -236,6 +237,34 @@ def corners(kernels):
     agreement.check_predict(kernels, small)
 
 
+def dropout(kernels):
+    """Every activation; batches of one chunk, of several, of one row, as halves, by neurons; beside skips."""
+    shape, draw = {"dropouts": (0.2, 0.5, 0.3, 0.0), "rate_scales": (2.0, 0.5, 1.0)}, Draw(2**40 + 7, 5)
+    for hidden in INNER:
+        case = make_case((7, 13, 40, 5), 9, hidden=hidden, **shape)
+        at_zero = replace(case, x=0 * case.x, parameters=case.parameters.copy())
+        case.layout.biases(at_zero.parameters)[0][:] = 0
+        for each in (case, at_zero):
+            agreement.check_forward(kernels, each, draw=draw)
+            agreement.check_backward(kernels, each, draw=draw)
+    case = make_case((7, 13, 40, 5), 600, hidden="tanh", dtype="float64", **shape)
+    small = replace(case, x=case.x[:9], y=case.y[:9])
+    for rule in (SATURATED, NESTEROV._replace(alpha=0.3), ADAM):
+        for batch_size in (1, 4):
+            agreement.check_train_epoch(kernels, small, np.arange(9), rule, batch_size, threads=2, mask_seed=2**64 - 2)
+    for way in ({}, {"halves": True}, {"by_columns": True}):
+        for batch_size in (67, 270):
+            agreement.check_train_epoch(
+                kernels, case, np.arange(600), SATURATED, batch_size, threads=2, mask_seed=9, judge=ByTwin, **way
+            )
+    skipping = make_case(**SKIPPING, rows=9, hidden="tanh", dropouts=(0.2, 0.5, 0.0, 0.3, 0.5, 0.3, 0.0))
+    agreement.check_forward(kernels, skipping, draw=draw)
+    agreement.check_backward(kernels, skipping, draw=draw)
+    agreement.check_train_epoch(kernels, skipping, np.arange(9), PLAIN, 4, threads=2, mask_seed=9)
+    agreement.check_loss_and_gradient(kernels, replace(case, layout=replace(case.layout, dropouts=())), 0.3)
+    agreement.check_predict(kernels, small)
+
+
 def columns(kernels):
     """Layers whose neurons the threads share, each gathering all rows or its own."""
     for sizes in ((40, 300, 19, 13), (7, 65, 30), (300, 65, 33)):
@@ -282,6 +311,7 @@ CHECKS = {
     "ceiling": ceiling,
     "columns": columns,
     "corners": corners,
+    "dropout": dropout,
     "skips": skips,
     "rates": rates,
     "updated": updated,

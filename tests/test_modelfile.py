@@ -17,7 +17,8 @@ from fnn import _modelfile
 V1 = Path(__file__).parent / "data" / "model-v1.fnn"
 V2 = V1.with_name("model-v2.fnn")
 V3 = V1.with_name("model-v3.fnn")
-V3_BYTES = V3.read_bytes()
+V4 = V1.with_name("model-v4.fnn")
+V3_BYTES, V4_BYTES = V3.read_bytes(), V4.read_bytes()
 LAYERS = [fnn.Input(3), fnn.Dense(4, "leaky_relu", slope=0.125), fnn.Dense(2, "tanh"), fnn.Dense(2, "softmax")]
 V2_LAYERS = [
     fnn.Input(3),
@@ -26,6 +27,12 @@ V2_LAYERS = [
     fnn.Dense(2, "softmax", skip=2),
 ]
 V3_LAYERS = [*V2_LAYERS[:2], fnn.Dense(3, "corner", skip=1, skip_mode="concat"), V2_LAYERS[3]]
+V4_LAYERS = [
+    fnn.Input(3, dropout=0.25),
+    V2_LAYERS[1],
+    fnn.Dense(3, "corner", skip=1, skip_mode="concat", dropout=0.5),
+    V2_LAYERS[3],
+]
 HEADER = {
     "format": "fnn network",
     "sizes": [2, 1],
@@ -35,6 +42,7 @@ HEADER = {
     "dtype": "float32",
     "count": 3,
 }
+HEADER_4 = HEADER | {"dropouts": [0.25, 0.0]}
 
 
 def packed(header=None, values=(1.0, 2.0, 3.0), *, encoded=None, version=3, filler=b"\0", **changes):
@@ -76,6 +84,22 @@ def test_version_3_stays_readable():
     assert net.corners[1].tolist() == [[(i - 24) / 32 for i in range(start, start + 3)] for start in (40, 43, 46)]
 
 
+def test_version_4_stays_readable():
+    net = fnn.load(V4)
+    assert repr(net) == f"Network({V4_LAYERS}, dtype='float32')"
+    assert net.parameters.tolist() == [(i - 24) / 32 for i in range(57)]
+
+
+def test_a_version_4_made_by_hand_is_read(tmp_path):
+    net = load_bytes(tmp_path, packed(HEADER_4, version=4))
+    assert net.layout.dropouts == (0.25, 0.0)
+    for version in (1, 2, 3):
+        with pytest.raises(fnn.ModelFileError, match="damaged: expected a header with"):
+            load_bytes(tmp_path, packed(HEADER_4, version=version))
+    with pytest.raises(fnn.ModelFileError, match="damaged: expected a header with"):
+        load_bytes(tmp_path, packed(version=4))
+
+
 def test_a_version_1_made_by_hand_is_read(tmp_path):
     old = {key: value for key, value in HEADER.items() if key not in ("skips", "rate_scales")}
     net = load_bytes(tmp_path, packed(old, version=1))
@@ -87,14 +111,15 @@ def test_a_version_1_made_by_hand_is_read(tmp_path):
 
 
 def test_the_same_network_makes_the_same_bytes(tmp_path):
-    fnn.load(V3).save(tmp_path / "again.fnn")
-    assert (tmp_path / "again.fnn").read_bytes() == V3_BYTES
+    for path in (V3, V4):  # without dropout a file has the version that more releases read
+        fnn.load(path).save(tmp_path / "again.fnn")
+        assert (tmp_path / "again.fnn").read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", [str, Path])
 def test_what_is_saved_is_loaded(tmp_path, dtype, kind):
-    net = fnn.Network(V3_LAYERS, dtype=dtype, init="reference")
+    net = fnn.Network(V4_LAYERS, dtype=dtype, init="reference")
     net.parameters[:2] = [-0.0, np.finfo(dtype).smallest_subnormal]
     path = kind(tmp_path / "net.fnn")
     net.save(path)
@@ -115,25 +140,25 @@ def test_the_parameters_begin_at_a_multiple_of_64(tmp_path):
         assert content[begin:-32] == net.parameters.tobytes()
 
 
-@given(st.integers(0, len(V3_BYTES) - 1), st.integers(1, 255))
+@given(st.integers(0, len(V4_BYTES) - 1), st.integers(1, 255))
 def test_no_changed_byte_goes_unnoticed(tmp_path_factory, place, change):
-    damaged = bytearray(V3_BYTES)
+    damaged = bytearray(V4_BYTES)
     damaged[place] ^= change
     with pytest.raises(fnn.ModelFileError):
         load_bytes(tmp_path_factory.getbasetemp(), damaged)
 
 
-@given(st.integers(0, len(V3_BYTES) - 1), st.binary(max_size=40))
+@given(st.integers(0, len(V4_BYTES) - 1), st.binary(max_size=40))
 def test_no_cut_and_no_replaced_end_goes_unnoticed(tmp_path_factory, length, end):
-    if V3_BYTES[:length] + end != V3_BYTES:
+    if V4_BYTES[:length] + end != V4_BYTES:
         with pytest.raises(fnn.ModelFileError):
-            load_bytes(tmp_path_factory.getbasetemp(), V3_BYTES[:length] + end)
+            load_bytes(tmp_path_factory.getbasetemp(), V4_BYTES[:length] + end)
 
 
-@given(st.integers(0, len(V3_BYTES)), st.binary(min_size=1, max_size=80))
+@given(st.integers(0, len(V4_BYTES)), st.binary(min_size=1, max_size=80))
 def test_nothing_inserted_goes_unnoticed(tmp_path_factory, place, extra):
     with pytest.raises(fnn.ModelFileError):
-        load_bytes(tmp_path_factory.getbasetemp(), V3_BYTES[:place] + extra + V3_BYTES[place:])
+        load_bytes(tmp_path_factory.getbasetemp(), V4_BYTES[:place] + extra + V4_BYTES[place:])
 
 
 @given(st.binary(max_size=300))
@@ -167,8 +192,8 @@ BAD_FILES = {
     ),
     "7 bits": (bytes(b & 127 for b in V3_BYTES), "damaged, as by a transfer in text mode"),
     "magic only": (V3_BYTES[:8], "cut short: expected at least 16 bytes, got 8"),
-    "version 0": (packed(version=0), "expected format version 1 to 3, got 0"),
-    "version 4": (packed(version=4), "expected format version 1 to 3, got 4"),
+    "version 0": (packed(version=0), "expected format version 1 to 4, got 0"),
+    "version 5": (packed(version=5), "expected format version 1 to 4, got 5"),
     "a corner before its time": (
         packed(activations=[{"name": "corner"}], count=6, values=[1.0] * 6, version=2),
         "damaged: expected no corner in version 2",
@@ -271,6 +296,17 @@ BAD_FILES = {
     "an infinite rate scale": (
         packed(encoded=RAW.replace(b"[1.0]", b"[1e999]")),
         "damaged: expected 1 rate scales, finite numbers > 0",
+    ),
+    **{
+        f"dropouts {shares}": (
+            packed(HEADER_4, version=4, dropouts=shares),
+            "damaged: expected 2 dropouts, numbers in [0, 1), the last of them 0.0",
+        )
+        for shares in ([0.5], [0.5, 0.0, 0.0], [0.5, 0.5], [1.0, 0.0], [-0.5, 0.0], [0, 0.0], ["half", 0.0], 0.5, {})
+    },
+    "an infinite dropout": (
+        packed(encoded=json.dumps(HEADER_4).encode().replace(b"[0.25,", b"[1e999,"), version=4),
+        "damaged: expected 2 dropouts, numbers in [0, 1), the last of them 0.0",
     ),
     "float16": (packed(dtype="float16"), "damaged: expected dtype float32 or float64, got 'float16'"),
     "float64 of too few bytes": (packed(dtype="float64"), "damaged: expected 248 bytes, got 236"),

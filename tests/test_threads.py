@@ -69,6 +69,18 @@ def test_same_bits_of_corners(backend, net, halves):
                 assert trained(case, batch_size, rule, threads, sharing, halves) == one, f"{threads} threads"
 
 
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("net", NETS)
+def test_same_bits_of_dropout(backend, net, halves):
+    sizes, rows, batch_size = NETS[net]
+    shares = (0.2, *[0.5] * (len(sizes) - 2), 0.0)
+    case = make_case(sizes, rows, hidden="tanh", dropouts=shares)
+    one = trained(case, batch_size, MOMENTUM, 1, halves=halves)
+    for threads in (2, 3, 7):
+        for sharing in ((False,), (True,), (True, False)) if not halves else (None,):
+            assert trained(case, batch_size, MOMENTUM, threads, sharing, halves) == one, f"{threads} threads"
+
+
 SHARINGS = {"neurons": (True,), "rows": (False,), "mixed": (True, False), "mixed, rows first": (False, True, True)}
 
 

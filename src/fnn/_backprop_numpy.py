@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fnn._dropout import NUMBERS, Draw, is_dropped
 from fnn._formulas import (
     BINARY_CROSS_ENTROPY,
     CROSS_ENTROPY,
@@ -85,6 +86,25 @@ def bend_back(z: np.ndarray, corner: np.ndarray, s: np.ndarray) -> tuple[np.ndar
     return s * factor, np.stack([np.where(below, share, 0), s, np.where(below, 0, share)])
 
 
+def drop(v: np.ndarray, share: float, draw: Draw, layer: int) -> np.ndarray:
+    """Eq. 2b: activation `layer` with a share of it dropped, shape (B, O) in, a new array (B, O) out.
+
+    A minus zero stands where something was dropped, and nowhere else: on the way back it tells so.
+    """
+    kind = v.dtype.type
+    kept: np.ndarray = v * kind(1 / (1 - share)) + 0  # + 0 makes a zero of a minus zero
+    kept[is_dropped(draw, layer, v.shape, share)] = -0.0
+    return kept
+
+
+def drop_back(s: np.ndarray, v: np.ndarray, share: float, activation: Activation) -> np.ndarray:
+    """Eq. 6b: the delta g (B, O), from the slope s (B, O) by v, of which `drop` has dropped a share."""
+    kind = v.dtype.type
+    g: np.ndarray = s * derivative_factor(v * kind(1 - share), activation) * kind(1 / (1 - share))
+    g[(v == 0) & np.signbit(v)] = 0
+    return g
+
+
 def layer_input(layout: Layout, layers: list[np.ndarray], index: int) -> np.ndarray:
     """Eq. 1a: what layer `index` (from 0) reads of [x, v_1, ...]: (B, I)."""
     distance, mode = layout.skips[index]
@@ -95,13 +115,20 @@ def layer_input(layout: Layout, layers: list[np.ndarray], index: int) -> np.ndar
     return joined
 
 
-def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray, bends: Bends | None = None) -> list[np.ndarray]:
+def forward(
+    layout: Layout, parameters: np.ndarray, x: np.ndarray, bends: Bends | None = None, draw: Draw | None = None
+) -> list[np.ndarray]:
     """Eq. 1 and 2 for every layer: [x, v_1, ..., v_(L-1), z_L].
 
     The last entry is the output layer's pre-activation, from which both the output and the loss are computed; of a
-    corner it is v_L.  `bends` (L entries) takes the z of layers with a corner.
+    corner it is v_L.  `bends` (L entries) takes the z of layers with a corner.  With `draw` x, v_1, ... are what
+    dropout leaves of them.
     """
+    shares = (0.0,) * len(layout.dropouts) if draw is None else layout.dropouts
     layers, corners = [x], layout.corners(parameters)
+    if shares[0]:
+        assert draw is not None
+        layers[0] = drop(x, shares[0], draw, 0)
     for index, (block, activation) in enumerate(zip(layout.blocks(parameters), layout.activations, strict=True)):
         u = layer_input(layout, layers, index)
         z = u @ block[:-1] + block[-1]
@@ -109,7 +136,11 @@ def forward(layout: Layout, parameters: np.ndarray, x: np.ndarray, bends: Bends 
             if bends is not None:
                 bends[index] = z
             z = bend(z, corners[index])
-        layers.append(z if len(layers) == layout.n_layers else activate(z, activation))
+        v = z if len(layers) == layout.n_layers else activate(z, activation)
+        if shares[index + 1]:
+            assert draw is not None
+            v = drop(v, shares[index + 1], draw, index + 1)
+        layers.append(v)
     return layers
 
 
@@ -148,9 +179,15 @@ def output_delta(
 
 
 def propagate(
-    layout: Layout, block: np.ndarray, layers: list[np.ndarray], index: int, g: np.ndarray, skipped: list[np.ndarray]
+    layout: Layout,
+    block: np.ndarray,
+    layers: list[np.ndarray],
+    index: int,
+    g: np.ndarray,
+    skipped: list[np.ndarray],
+    dropping: bool = False,
 ) -> np.ndarray:
-    """Eq. 5 and 6 from layer `index` (from 0), whose g is (B, O), to the layer below: its g.
+    """Eq. 5 and 6, or 6b, from layer `index` (from 0), whose g is (B, O), to the layer below: its g.
 
     Eq. 5a: what a skip hands to an earlier activation waits in `skipped`, one sum for each of [x, v_1, ...].
     """
@@ -163,7 +200,10 @@ def propagate(
         back_propagated = back_propagated[:, :width]
     if index in layout.skipped_to:
         back_propagated = back_propagated + skipped[index]
-    delta: np.ndarray = back_propagated * derivative_factor(layers[index], layout.activations[index - 1])
+    below = layout.activations[index - 1]
+    if dropping and layout.dropouts[index]:
+        return drop_back(back_propagated, layers[index], layout.dropouts[index], below)
+    delta: np.ndarray = back_propagated * derivative_factor(layers[index], below)
     return delta
 
 
@@ -179,17 +219,23 @@ def through_corner(corners: list[np.ndarray], index: int, s: np.ndarray, bends: 
 
 
 def backward(
-    layout: Layout, parameters: np.ndarray, layers: list[np.ndarray], g: np.ndarray, bends: Bends | None = None
+    layout: Layout,
+    parameters: np.ndarray,
+    layers: list[np.ndarray],
+    g: np.ndarray,
+    bends: Bends | None = None,
+    dropping: bool = False,
 ) -> list[np.ndarray]:
     """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update.
 
-    `bends`: what `forward` has put there; it takes the rows' shares in the gradient of the corners.
+    `bends`: what `forward` has put there; it takes the rows' shares in the gradient of the corners.  `dropping`: the
+    layers are what dropout has left of them.
     """
     blocks, corners = layout.blocks(parameters), layout.corners(parameters)
     skipped = [np.zeros_like(g, shape=())] * layout.n_layers
     deltas = [through_corner(corners, layout.n_layers - 1, g, bends)]
     for index in range(layout.n_layers - 1, 0, -1):
-        s = propagate(layout, blocks[index], layers, index, deltas[0], skipped)
+        s = propagate(layout, blocks[index], layers, index, deltas[0], skipped, dropping)
         deltas.insert(0, through_corner(corners, index - 1, s, bends))
     return deltas
 
@@ -318,6 +364,7 @@ class Workspace:
         self.partial = np.zeros_like(self.parameters) if batch_size > CHUNK_ROWS else None
         self.state = np.zeros(states * layout.n_parameters, dtype)
         self.updates = 0
+        self.mask_seed = 0  # of dropout, below NUMBERS
         self.penalties = 0.0  # what they make of the sum that the last epoch returned
         scales = np.array(layout.rate_scales)
         self.rate_scales = None if np.all(scales == 1) else np.repeat(scales, np.diff(layout.offsets))
@@ -401,7 +448,8 @@ def train_epoch(
             total += _step_through_updated(work, x[rows], y[rows], loss, rule, scale * whole)
         else:
             times = len(rows) * scale if mean and weights is not None else 1.0
-            total += times * _batch_gradient(work, x, y, rows, loss, scale, weights)
+            number = (work.mask_seed + work.updates) % NUMBERS if work.layout.drops else None
+            total += times * _batch_gradient(work, x, y, rows, loss, scale, weights, number)
             if rule.alpha:
                 penalties += times * penalty(work.layout, work.parameters, rule.alpha)
                 for w, slope in zip(*map(work.layout.weights, (work.parameters, work.gradient)), strict=True):
@@ -427,20 +475,25 @@ def _batch_gradient(
     loss: Loss,
     scale: float,
     weights: np.ndarray | None,
+    number: int | None = None,
 ) -> float:
-    """Put the gradient of the batch `rows` into work.gradient, chunk by chunk; return the sum of the rows' losses."""
+    """Put the gradient of the batch `rows` into work.gradient, chunk by chunk; return the sum of the rows' losses.
+
+    `number`: of what dropout draws; without, nothing is dropped.
+    """
     layout, total = work.layout, 0.0
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = rows[start : start + CHUNK_ROWS]
         bends: Bends = [None] * layout.n_layers
-        layers = forward(layout, work.parameters, x[chunk], bends)
+        draw = None if number is None else Draw(number, start)
+        layers = forward(layout, work.parameters, x[chunk], bends, draw)
         output = layout.activations[-1]
         row_losses, g = output_delta(layers[-1], y[chunk], loss, output, scale if weights is None else 1.0)
         if weights is not None:
             counts = weights[chunk].astype(np.float64)  # one over the sum of tiny weights overflows in float32
             row_losses *= counts
             g *= (scale * counts).astype(g.dtype)[:, None]
-        deltas = backward(layout, work.parameters, layers, g, bends)
+        deltas = backward(layout, work.parameters, layers, g, bends, draw is not None)
         if start == 0:
             gradient(layout, layers, deltas, work.gradient, bends)
         else:

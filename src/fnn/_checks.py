@@ -38,6 +38,13 @@ def flag(value: Any, argument: str) -> bool:
     return bool(value)
 
 
+def dropout_share(value: Any) -> float:
+    """Return the share that dropout drops as a float."""
+    if not is_finite_real(value) or not 0 <= value < 1:
+        raise ValueError(f"dropout: expected a number in [0, 1), got {value!r}")
+    return float(value)
+
+
 def planned_rate(value: Any) -> float:
     """Return the learning rate that callbacks have planned for an epoch."""
     if not is_finite_real(value) or value < 0:

@@ -80,16 +80,21 @@ class Layout:
         One for each of the L layers; none of them skips unless given.
     rate_scales : tuple of float, optional
         What each of the L layers multiplies the learning rate by; 1 unless given.
+    dropouts : tuple of float, optional
+        Which share of the input and of each layer's activation training drops, in [0, 1): L + 1 numbers, the last of
+        them 0; all are unless given.
     """
 
     sizes: tuple[int, ...]
     activations: tuple[Activation, ...]
     skips: tuple[Skip, ...] = ()
     rate_scales: tuple[float, ...] = ()
+    dropouts: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "skips", self.skips or (Skip(),) * self.n_layers)
         object.__setattr__(self, "rate_scales", self.rate_scales or (1.0,) * self.n_layers)
+        object.__setattr__(self, "dropouts", self.dropouts or (0.0,) * len(self.sizes))
 
     @property
     def n_layers(self) -> int:
@@ -110,6 +115,11 @@ class Layout:
     def bends(self) -> tuple[bool, ...]:
         """Of every layer, whether its activation is a corner."""
         return tuple(activation.code == CORNER for activation in self.activations)
+
+    @cached_property
+    def drops(self) -> bool:
+        """Whether training drops anything."""
+        return any(self.dropouts)
 
     @cached_property
     def is_plain(self) -> bool:

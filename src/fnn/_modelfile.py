@@ -22,7 +22,7 @@ from fnn._formulas import ACTIVATIONS, CORNER, OUTPUT_ONLY, Activation
 from fnn._layout import SKIP_MODES, Layout, Skip, parameter_count, skip_fault
 
 MAGIC = b"\x89FNN\r\n\x1a\n"  # as in PNG: a transfer in text mode, or one of 7 bits, damages it visibly
-VERSION = 3  # 1 knew neither skips nor rate scales, 2 no corners
+VERSIONS = (1, 2, 3, 4)  # 1 knew neither skips nor rate scales, 2 no corners, 3 no dropout
 LENGTHS = struct.Struct("<II")  # version, length of the header
 ALIGNMENT = 64
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -31,7 +31,7 @@ MAX_SIZE = 1 << 64  # of a layer: products of two can still be printed
 DTYPES: dict[str, np.dtype] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 KEYS_1 = {"format", "sizes", "activations", "dtype", "count"}
 KEYS = KEYS_1 | {"skips", "rate_scales"}
-HEADER_KEYS = {1: KEYS_1, 2: KEYS, 3: KEYS}
+HEADER_KEYS = dict(zip(VERSIONS, (KEYS_1, KEYS, KEYS, KEYS | {"dropouts"}), strict=True))
 NO_CORNERS = (1, 2)  # versions
 FORMAT = "fnn network"
 
@@ -96,7 +96,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Layout, np.ndarray]:
             refuse(f"cut short: expected at least {len(MAGIC) + LENGTHS.size} bytes, got {len(start)}")
         version, header_length = LENGTHS.unpack_from(start, len(MAGIC))
         if version not in HEADER_KEYS:
-            refuse(f"expected format version 1 to {VERSION}, got {version}")
+            refuse(f"expected format version 1 to {VERSIONS[-1]}, got {version}")
         if header_length > min(MAX_HEADER, length - len(start)):
             refuse(f"damaged: its header should have {header_length} bytes, got a file of {length}")
         header = file.read(header_length)
@@ -132,8 +132,11 @@ def _prefix(layout: Layout, dtype: np.dtype) -> bytes:
         "dtype": dtype.name,
         "count": layout.n_parameters,
     }
+    version = 3  # which more releases read
+    if layout.drops:
+        header["dropouts"], version = layout.dropouts, 4
     encoded = json.dumps(header, separators=(",", ":")).encode()
-    prefix = MAGIC + LENGTHS.pack(VERSION, len(encoded)) + encoded
+    prefix = MAGIC + LENGTHS.pack(version, len(encoded)) + encoded
     return prefix + bytes(-len(prefix) % ALIGNMENT)
 
 
@@ -175,12 +178,20 @@ def _parse_header(encoded: bytes, version: int, refuse: Callable[[str], NoReturn
         or not all(type(scale) is float and 0 < scale < math.inf for scale in rate_scales)
     ):
         refuse(f"damaged: expected {len(entries)} rate scales, finite numbers > 0")
+    dropouts = header.get("dropouts", [0.0] * len(sizes))
+    if (
+        not isinstance(dropouts, list)
+        or len(dropouts) != len(sizes)
+        or not all(type(share) is float and 0 <= share < 1 for share in dropouts)
+        or dropouts[-1]
+    ):
+        refuse(f"damaged: expected {len(sizes)} dropouts, numbers in [0, 1), the last of them 0.0")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         refuse(f"damaged: expected dtype float32 or float64, got {dtype!r}")
     total = parameter_count(sizes, skips, activations)
     if type(count) is not int or count != total or total >= 1 << 60:
         refuse(f"damaged: its sizes make {total} parameters, got a count of {str(count)[:100]}")
-    return Layout(tuple(sizes), tuple(activations), skips, tuple(rate_scales)), DTYPES[dtype]
+    return Layout(tuple(sizes), tuple(activations), skips, tuple(rate_scales), tuple(dropouts)), DTYPES[dtype]
 
 
 def _parse_skips(entries: Any, sizes: list[int], refuse: Callable[[str], NoReturn]) -> tuple[Skip, ...]:

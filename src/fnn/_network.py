@@ -32,15 +32,19 @@ class Input:
     ----------
     units : int
         Number of inputs, >= 1.
+    dropout : float, default 0
+        Share of the inputs that training drops, in [0, 1), as `Dense` does with its outputs.
     """
 
     units: int
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", _checks.whole_number(self.units, "units"))
+        object.__setattr__(self, "dropout", _checks.dropout_share(self.dropout))
 
     def __repr__(self) -> str:
-        return f"Input({self.units})"
+        return f"Input({self.units}{_dropout(self.dropout)})"
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -64,12 +68,17 @@ class Dense:
         v_(l-1-k), each number with weights of its own, so that the fan-in is the sum of their widths.
     rate_scale : float, default 1
         What the layer multiplies the learning rate by, > 0 and finite (`rate_by_depth` makes such numbers).
+    dropout : float, default 0
+        Share of the layer's outputs that `Network.fit` sets to zero, in [0, 1): others in every row of every update;
+        those that are left are divided by 1 - dropout.  Everything but `fit`'s updates, its loss on validation data
+        too, uses the whole network.  Not for the last layer.
     """
 
     units: int
     activation: Activation
     skip: Skip
     rate_scale: float
+    dropout: float
 
     def __init__(
         self,
@@ -80,6 +89,7 @@ class Dense:
         skip: int = 0,
         skip_mode: str = "add",
         rate_scale: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         found = find_activation(activation, "activation")
         if not isinstance(skip_mode, str) or skip_mode not in SKIP_MODES:
@@ -90,6 +100,7 @@ class Dense:
         object.__setattr__(self, "activation", found if slope is None else found.with_slope(slope))
         object.__setattr__(self, "skip", Skip(_checks.whole_number(skip, "skip", 0), skip_mode))
         object.__setattr__(self, "rate_scale", float(rate_scale))
+        object.__setattr__(self, "dropout", _checks.dropout_share(dropout))
 
     def __repr__(self) -> str:
         extras = f", slope={self.activation.slope}" if self.activation.name == "leaky_relu" else ""
@@ -97,7 +108,12 @@ class Dense:
             extras += f", skip={self.skip.distance}, skip_mode={self.skip.mode!r}"
         if self.rate_scale != 1:
             extras += f", rate_scale={self.rate_scale!r}"
-        return f"Dense({self.units}, {self.activation.name!r}{extras})"
+        return f"Dense({self.units}, {self.activation.name!r}{extras}{_dropout(self.dropout)})"
+
+
+def _dropout(share: float) -> str:
+    """Describe a share that is dropped as an argument after others."""
+    return f", dropout={share!r}" if share else ""
 
 
 class LayerViews(list[np.ndarray]):
@@ -148,6 +164,8 @@ class Network:
         Sizes, activations and offsets.
     dtype : numpy.dtype
         Type of the parameters.
+    draws : int
+        Updates with dropout that `fit` has done: the next call draws what comes after them.
 
     Raises
     ------
@@ -178,12 +196,13 @@ class Network:
         rng = _checks.generator(seed)
         self._layout = _layout(layers, activation, output, found_dtype)
         self._parameters = _initial(self._layout, found_dtype, init, rng)
+        self.draws = 0
 
     @classmethod
     def around(cls, layout: Layout, parameters: np.ndarray) -> Network:
         """Make a network whose parameters (P,) are this vector itself, not a copy."""
         network = cls.__new__(cls)
-        network._layout, network._parameters = layout, parameters
+        network._layout, network._parameters, network.draws = layout, parameters, 0
         return network
 
     @property
@@ -339,7 +358,7 @@ class Network:
         threads: int | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> tuple[float, np.ndarray]:
-        """Compute the loss over the rows of x and y and its gradient; the network stays as it is.
+        """Compute the loss over the rows of x and y and its gradient; the network stays as it is.  Nothing is dropped.
 
         Parameters
         ----------
@@ -439,7 +458,9 @@ class Network:
         shuffle : bool, default True
             Take the rows in a new random order each epoch.
         seed : int, None or numpy.random.Generator, default 0
-            What the order comes from; None takes a new one every time.
+            What the order comes from, and what dropout draws; None takes a new one every time.  With the same seed a
+            second call takes the rows in the order of the first, but drops anew: no two updates of a network drop the
+            same (`draws`).
         threads : int, optional
             Threads to use at most; what `fnn.get_threads` says unless given.  The result does not depend on it.
         callbacks : iterable of callable, or one callable, default ()
@@ -452,7 +473,7 @@ class Network:
         propagate : {"before", "updated"}, default "before"
             The weights that deltas go back through: those from before the step; or, in online training by plain SGD,
             those that have stepped already: the last layer steps first, the output is computed anew, and every layer
-            below gets its delta through weights that have moved (docs/backprop.md, section 8).
+            below gets its delta through weights that have moved (docs/backprop.md, section 8); not with dropout.
 
         Returns
         -------
@@ -533,10 +554,16 @@ class Network:
         offsets = self._layout.offsets
         counts = [end - start for start, end in pairwise(offsets)]
         layers = zip(self._layout.shapes, self._layout.activations, counts, strict=True)
-        rows = [("layer", "shape", "activation", "parameters"), ("input", f"({self._layout.sizes[0]},)", "", "0")]
+        share = self._layout.dropouts[0]
+        rows = [
+            ("layer", "shape", "activation", "parameters"),
+            ("input", f"({self._layout.sizes[0]},)", f"dropout {share:g}" if share else "", "0"),
+        ]
         for number, ((fan_in, fan_out), activation, parameters) in enumerate(layers, start=1):
             slope = f"({activation.slope:g})" if activation.name == "leaky_relu" else ""
-            name, count = f"{activation.name}{slope}", f"{parameters:,}"
+            share = self._layout.dropouts[number]
+            name = f"{activation.name}{slope}" + (f", dropout {share:g}" if share else "")
+            count = f"{parameters:,}"
             rows.append((str(number), f"({fan_in}, {fan_out})", name, count))
         rows.append(("total", "", "", f"{self._layout.n_parameters:,}"))
         a, b, c, d = (max(len(row[column]) for row in rows) for column in range(4))
@@ -577,10 +604,15 @@ def load(path: str | os.PathLike[str]) -> Network:
 
 def _entries(layout: Layout) -> list[Input | Dense]:
     """Describe a layout as the constructor takes it."""
-    layers = zip(layout.sizes[1:], layout.activations, layout.skips, layout.rate_scales, strict=True)
+    layers = zip(
+        layout.sizes[1:], layout.activations, layout.skips, layout.rate_scales, layout.dropouts[1:], strict=True
+    )
     return [
-        Input(layout.sizes[0]),
-        *(Dense(units, phi, skip=skip.distance, skip_mode=skip.mode, rate_scale=s) for units, phi, skip, s in layers),
+        Input(layout.sizes[0], layout.dropouts[0]),
+        *(
+            Dense(units, phi, skip=skip.distance, skip_mode=skip.mode, rate_scale=scale, dropout=share)
+            for units, phi, skip, scale, share in layers
+        ),
     ]
 
 
@@ -608,22 +640,25 @@ def _layout(layers: Any, activation: Any, output: Any, dtype: np.dtype) -> Layou
         sizes, chosen = [entry.units for entry in entries], [entry.activation for entry in entries[1:]]
         skips = tuple(entry.skip for entry in entries[1:])
         rate_scales = tuple(entry.rate_scale for entry in entries[1:])
+        dropouts = tuple(entry.dropout for entry in entries)
     else:
         sizes = [_checks.whole_number(size, f"layers[{index}]") for index, size in enumerate(entries)]
         inner = find_activation("relu" if activation is None else activation, "activation")
         last = find_activation("identity" if output is None else output, "output")
         chosen = [inner] * (len(sizes) - 2) + [last]
-        skips, rate_scales = (Skip(),) * len(chosen), (1.0,) * len(chosen)
+        skips, rate_scales, dropouts = (Skip(),) * len(chosen), (1.0,) * len(chosen), (0.0,) * len(sizes)
     for number, found in enumerate(chosen[:-1], start=1):
         if found.code in OUTPUT_ONLY:
             raise ValueError(f"activation: {found.name} goes on the output layer only, got it on layer {number}")
+    if dropouts[-1]:
+        raise ValueError(f"dropout: expected none on the output layer, got {dropouts[-1]}")
     fault = skip_fault(sizes, skips)
     if fault:
         raise ValueError(f"skip: {fault}")
     count = parameter_count(sizes, skips, chosen)
     if count * dtype.itemsize > sys.maxsize:
         raise ValueError(f"layers: expected parameters that fit in memory, got {count} for the sizes {sizes}")
-    return Layout(tuple(sizes), tuple(chosen), skips, rate_scales)
+    return Layout(tuple(sizes), tuple(chosen), skips, rate_scales, dropouts)
 
 
 def _initial(layout: Layout, dtype: np.dtype, init: str, rng: np.random.Generator) -> np.ndarray:

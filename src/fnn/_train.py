@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fnn import _backprop_numpy, _checks, _dispatch, _threads
+from fnn._dropout import NUMBERS
 from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, SQUARED_ERROR, Loss, find_loss
 from fnn._layout import Layout
 from fnn._optimizers import SGD, Optimizer, Rule, find_optimizer
@@ -37,7 +38,7 @@ class History:
     Attributes
     ----------
     loss : list of float
-        Training loss over the epoch's rows, each taken before the update that it led to.
+        Training loss over the epoch's rows, each taken before the update that it led to, and with what it dropped.
     validation_loss : list of float
         Loss on the validation data after the epoch; empty without them.
     metric : list of float
@@ -103,7 +104,7 @@ def fit(
     if isinstance(found_optimizer, SGD):
         found_optimizer = found_optimizer.at_depth(layout.n_layers)
     rule = found_optimizer.rule(limit)._replace(floor=_checks.weight_floor(weight_floor, limit))
-    through_updated = _through_updated(propagate, batch_size, found_optimizer)
+    through_updated = _through_updated(propagate, batch_size, found_optimizer, layout)
     mean = _checks.is_mean(reduction)
     shuffle, progress = _checks.flag(shuffle, "shuffle"), _checks.flag(progress, "progress")
     rng, n_threads, callbacks = _checks.generator(seed), _threads.thread_count(threads), _callables(callbacks)
@@ -123,6 +124,9 @@ def fit(
     kernels = _dispatch.kernels  # the same to the end, whatever a callback sets
     work = kernels.Workspace(layout, dtype, min(batch_size, n_rows), rule.states, n_threads)
     work.load(parameters, rule.saturation)
+    draws_before = network.draws
+    if layout.drops:  # no draw of an earlier call comes again, though the seed may
+        work.mask_seed = (int(rng.integers(NUMBERS, dtype=np.uint64)) + draws_before) % NUMBERS
     # With validation data an epoch's end counts only when their loss is finite too.
     trained = parameters if held_out is None else np.empty_like(parameters)
     history = History(metric_name=metric_name if held_out is not None else "")
@@ -152,6 +156,8 @@ def fit(
                 if work.is_finite():
                     work.store(parameters)
                 raise
+            finally:
+                network.draws = draws_before + work.updates * layout.drops
             seconds = time.perf_counter() - begin
             if not math.isfinite(total):
                 raise _divergence(epoch, f"the loss became {total}", planned.rate, found_loss)
@@ -209,7 +215,7 @@ def fitting_loss(loss: Any, layout: Layout) -> Loss:
     return found
 
 
-def _through_updated(propagate: Any, batch_size: int, optimizer: Optimizer) -> bool:
+def _through_updated(propagate: Any, batch_size: int, optimizer: Optimizer, layout: Layout) -> bool:
     """Whether deltas go through weights that have stepped already, if that goes with the other arguments."""
     if not isinstance(propagate, str) or propagate not in PROPAGATIONS:
         raise ValueError(f"propagate: expected one of {', '.join(PROPAGATIONS)}, got {propagate!r}")
@@ -219,6 +225,8 @@ def _through_updated(propagate: Any, batch_size: int, optimizer: Optimizer) -> b
         raise ValueError(f"propagate: updated expects batch_size=1, got {batch_size}")
     if not isinstance(optimizer, SGD) or optimizer.momentum:
         raise ValueError(f"propagate: updated expects fnn.SGD without momentum, got {optimizer!r}")
+    if layout.drops:
+        raise ValueError(f"propagate: updated expects a network without dropout, got the shares {layout.dropouts}")
     return True
 
 
