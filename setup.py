@@ -24,7 +24,8 @@ if platform.machine().lower() in ("aarch64", "arm64") and not MSVC:
     OPTIMISE.append("-fno-schedule-insns")
 
 
-SIMD = ["_simd.h", "_vector_math.h", "_formulas.h", "_tiles.h", "_online.h"]  # the first includes the others
+# The first includes the others.
+SIMD = ["_simd.h", "_vector_math.h", "_formulas.h", "_dropout.h", "_tiles.h", "_online.h"]
 # Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and
 # needs little of SIMD.
 KERNELS = {

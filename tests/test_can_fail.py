@@ -366,7 +366,7 @@ static int fnn_broken; /* the breakage that is switched on */
 #endif
 """
 NUMBERED = list(enumerate(VECTOR_MATH + SIMD + PYX, start=1))
-HEADERS = ["_simd.h", "_vector_math.h", "_formulas.h", "_tiles.h", "_online.h"]
+HEADERS = ["_simd.h", "_vector_math.h", "_formulas.h", "_dropout.h", "_tiles.h", "_online.h"]
 SETTER = """
 
 def break_kernel(int number):

@@ -11,6 +11,7 @@ import oracle
 from agreement import PLAIN, make_case
 from fnn import _dispatch, _dropout
 from fnn._dropout import NUMBERS, Draw, is_dropped
+from test_can_fail import CHECKS
 from test_gradients import H, check_slope
 
 SIZES, ROWS = (5, 7, 6, 3), 40
@@ -172,6 +173,11 @@ def test_gradient_with_a_fixed_mask(backend, hidden):
             return loss(moved)
 
         check_slope(along, slope, H / 100, f"parameter {index}")
+
+
+def test_every_way_of_training_drops_as_the_oracle(backend):
+    """The check that breakages turn red: chunks, halves, neurons shared, single rows, skips."""
+    CHECKS["dropout"](_dispatch.kernels)
 
 
 def test_what_is_kept_makes_up_for_what_is_dropped(backend):

@@ -21,13 +21,14 @@ from math import gcd
 
 import numpy as np
 
+from fnn._dropout import threshold
 from fnn._formulas import LOSSES
 from fnn._layout import Layout
 from fnn._optimizers import fista_t
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, exp, fabs, fmax, fmin, log1p, pow, sqrt
-from libc.stdint cimport int32_t, uintptr_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -45,6 +46,7 @@ include "_backprop_panels.pxi"
 include "_backprop_rows.pxi"
 include "_backprop_skips.pxi"
 include "_backprop_corners.pxi"
+include "_backprop_dropout.pxi"
 
 
 cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread,
@@ -101,6 +103,7 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share shar
     cdef Py_ssize_t last = pieces(layer.inputs, panel) if layer.skip else share.last
     cdef real *to = arena + (plan.input_delta if layer.skip else below.g)
     cdef bint goes_on = layer.gathers and not layer.skip
+    cdef int code = factor_code(below)
     cdef real *wt = arena + plan.block + thread * INNER * panel
     if rows == 0:
         return
@@ -118,9 +121,11 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share shar
                     to + i * plan.room + r * panel, next_r - r, vecs,
                     arena + layer.g + k * plan.room + r * panel, room, inner, wt,
                     k == 0 and not goes_on, k + INNER >= layer.outputs and not layer.skip,
-                    arena + layer.u + i * plan.room + r * panel, below.code, below.slope)
+                    arena + layer.u + i * plan.room + r * panel, code, below.slope)
     if layer.skip:
         spread_share(arena, plan, l, share)
+    if below.dropout.on:
+        drop_back_share(arena, plan, l - 1, share)
     if below.bend:
         bend_back_share(arena, plan, l - 1, share)
 
@@ -285,22 +290,28 @@ def derivative_factor(v, activation):
     return out
 
 
-def forward(layout, parameters, x, bends=None):
+def forward(layout, parameters, x, bends=None, draw=None):
     """Eq. 1 and 2 for every layer: [x, v_1, ..., v_(L-1), z_L].
 
     The last entry is the output layer's pre-activation, from which both the output and the loss are computed; of a
-    corner it is v_L.  `bends` (L entries) takes the z of layers with a corner.
+    corner it is v_L.  `bends` (L entries) takes the z of layers with a corner.  With `draw` x, v_1, ... are what
+    dropout leaves of them.
     """
     cdef Workspace work = Workspace(layout, parameters.dtype, len(x), 0, 1)
+    cdef Draw drawn
+    drawn.number, first_row = (0, 0) if draw is None else draw
     work.load(parameters, INFINITY)
-    layers = [np.ascontiguousarray(x)] + [np.empty((len(x), width), parameters.dtype) for width in layout.sizes[1:]]
+    work.drop(draw is not None)
+    layers = [np.array(x, order="C")] + [np.empty((len(x), width), parameters.dtype) for width in layout.sizes[1:]]
     bent = [l for l in range(layout.n_layers) if layout.bends[l] and bends is not None]
     for l in bent:
         bends[l] = np.empty_like(layers[l + 1])
     for start in range(0, len(x), work.plan.rows):
         rows = slice(start, start + work.plan.rows)
+        drawn.first_row = first_row + start
         work.put("u", 0, layers[0][rows])
-        work.forward(len(layers[0][rows]))
+        work.forward(len(layers[0][rows]), drawn)
+        work.take("u", 0, layers[0][rows])
         for l in range(layout.n_layers):
             work.take("v", l, layers[l + 1][rows])
         for l in bent:
@@ -348,13 +359,15 @@ def output_delta(z, y, loss, activation, scale):
     return row_losses, g
 
 
-def backward(layout, parameters, layers, g, bends=None):
+def backward(layout, parameters, layers, g, bends=None, dropping=False):
     """Eq. 5 and 6: [g_1, ..., g_L], each (B, O), from the output layer's g (B, O) and the weights before the update.
 
-    `bends`: what `forward` has put there; it takes the rows' shares in the gradient of the corners.
+    `bends`: what `forward` has put there; it takes the rows' shares in the gradient of the corners.  `dropping`: the
+    layers are what dropout has left of them.
     """
     cdef Workspace work = Workspace(layout, parameters.dtype, len(g), 0, 1)
     work.load(parameters, INFINITY)
+    work.drop(dropping)
     deltas = [np.empty((len(g), width), parameters.dtype) for width in layout.sizes[1:-1]] + [np.array(g, order="C")]
     bent = [l for l in range(layout.n_layers) if layout.bends[l]]
     shares = {l: np.empty((3, *deltas[l].shape), parameters.dtype) for l in bent}
@@ -503,6 +516,8 @@ def train_epoch(Workspace work, x, y, order, loss, rule, mean, tick, weights=Non
     """
     cdef Epoch epoch = new_epoch(work, x, y, order, loss, 1.0, mean, True, tick, weights)
     epoch.job.rule, epoch.job.updates = c_rule(rule, work.plan.n_padded), work.updates
+    epoch.job.mask_seed = work.mask_seed
+    work.drop(not through_updated)
     if rule.fista:
         epoch.job.t = fista_t(work.updates)
     # A penalty moves all weights at every row, and a floor may.

@@ -2,7 +2,7 @@
 # as two halves that need nothing of each other until their gradients are added.
 
 cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const Chunk *chunk, const fnn_rule *rule,
-                     double scale) noexcept nogil:
+                     double scale, const Draw *draw) noexcept nogil:
     """One chunk, whose inputs have been gathered, through the sweep, as one of the team's threads; False if training is
     to stop before it.
 
@@ -14,13 +14,16 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
     cdef Chunk next = next_chunk(plan, job, chunk[0])
     cdef double times = counted(job, scale, chunk.batch_rows)
     cdef const void **x = rows_of(plan, thread)
+    cdef Share share
     cdef Rows whole
     whole.begin, whole.end = 0, rows
     for l in range(plan.n_layers):
         if (plan.layers[l].by_columns or plan.layers[l - 1].by_columns) if l else (
                 plan.layers[0].by_columns and not plan.own_input and x is NULL):
             fnn_meet(&job.meeting, threads)
-        forward_share(arena, plan, l, share_of(plan, &plan.layers[l], rows, thread, threads), thread, NULL if l else x)
+        share = share_of(plan, &plan.layers[l], rows, thread, threads)
+        forward_share(arena, plan, l, share, thread, NULL if l else x)
+        drop_share(arena, plan, l, share, draw)
     if plan.layers[plan.n_layers - 1].by_columns:
         fnn_meet(&job.meeting, threads)
     output_delta_rows(arena, plan, job, thread, job.order + chunk.start, scale, rows * thread // threads,
@@ -72,10 +75,13 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
     cdef Py_ssize_t updates = job.updates
     cdef bint whole, last
     cdef double scale = 0, t = job.t
+    cdef Draw draw
     chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
     chunk = next_chunk(plan, job, chunk)
     while chunk.rows:
         gather_rows(arena, plan, job, &chunk, thread)
+        draw.number, draw.first_row = job.mask_seed + <uint64_t>updates, chunk.start - chunk.batch_start
+        drop_inputs(arena, plan, rows_read_by(plan, chunk.rows, thread, job.threads), &draw, thread)
         whole = job.train and chunk.batch_rows <= plan.rows
         last = chunk.start + chunk.rows == chunk.batch_start + chunk.batch_rows
         if chunk.start == chunk.batch_start:
@@ -83,7 +89,7 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
         step = rule_at(job, updates + 1, t, scale)
         rule = step
         rule.kind = step.kind if whole else FNN_STORE if chunk.start == chunk.batch_start else FNN_ADD
-        if not chunk_step(arena, plan, job, thread, &chunk, &rule, scale):
+        if not chunk_step(arena, plan, job, thread, &chunk, &rule, scale, &draw):
             return
         fnn_meet(&job.meeting, job.threads)
         if job.train and not whole and last:
@@ -99,7 +105,7 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
 
 
 cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int half, const Chunk *batch,
-                       const fnn_rule *rule, double scale) noexcept nogil:
+                       const fnn_rule *rule, double scale, Draw draw) noexcept nogil:
     """One half of a batch through the sweep, in chunks that have half of the panels' rows to themselves, and its share of
     the epoch's loss.  rule: of the last of the gradient's sums, where the half is one chunk; else NULL."""
     cdef Py_ssize_t l, r, rows, start = batch.batch_start, end = start + batch.batch_rows
@@ -122,10 +128,13 @@ cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int 
         rows = min(end - start, (plan.rows + 1 - half) // 2)
         span.end = span.begin + rows
         share.begin, share.end = span.begin, span.end
+        draw.first_row = start - batch.batch_start - span.begin
         gather_at(arena, plan, job, start - span.begin, span, 0)
+        drop_inputs(arena, plan, span, &draw, 0)
         for l in range(plan.n_layers):
             share.last = pieces(plan.layers[l].outputs, 2 * plan.lanes)
             forward_share(arena, plan, l, share, thread, NULL)
+            drop_share(arena, plan, l, share, &draw)
         output_delta_rows(arena, plan, job, thread, job.order + start - span.begin, scale, span.begin, span.end)
         for l in range(plan.n_layers - 1, -1, -1):
             if l > 0:
@@ -148,17 +157,19 @@ cdef void halved_epoch(real *arena, const Plan *plan, Job *job, int thread) noex
     cdef double scale, t = job.t
     cdef int half
     cdef bint at_once, stop
+    cdef Draw draw
     batch.batch_start = 0
     while batch.batch_start < job.n_rows:
         batch.batch_rows = min(job.batch_size, job.n_rows - batch.batch_start)
         scale = scale_of(<const real *>job.row_weights, job, job.order + batch.batch_start, batch.batch_rows)
         step = rule_at(job, updates + 1, t, scale)
         step.carried = plan.gradient - plan.state
+        draw.number = job.mask_seed + <uint64_t>updates
         at_once = job.threads == 1 and job.train and batch.batch_rows <= plan.rows
         for half in range(2):
             if half % job.threads == thread:
                 job.half_losses[half] = half_sweep(
-                    arena, plan, job, thread, half, &batch, &step if at_once and half else NULL, scale)
+                    arena, plan, job, thread, half, &batch, &step if at_once and half else NULL, scale, draw)
         if thread == 0:
             look_at_clock(job, batch.batch_start + batch.batch_rows, batch.batch_rows * job.operations)
         fnn_meet(&job.meeting, job.threads)

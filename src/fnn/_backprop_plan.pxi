@@ -30,6 +30,12 @@ cdef double SHORT_EPOCH = 5e-3  # seconds of an epoch that may be tried with few
 cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-level cache
 
 
+cdef struct Dropout:  # of an activation
+    bint on  # whether something is dropped now
+    uint32_t below  # of the 2**32 random numbers those that drop
+    double kept  # the share that is not dropped
+
+
 cdef struct Layer:
     Py_ssize_t inputs, outputs  # I, O
     Py_ssize_t height  # rows of a panel of its parameters: I of weights, the biases and, with a corner, its three
@@ -50,6 +56,7 @@ cdef struct Layer:
     bint concat  # whether that activation stands beside the one below, or is added to it
     bint heads  # whether it is the first, on the way back, to hand a share to that activation
     bint gathers  # whether layers above have handed shares to the activation below it
+    Dropout dropout  # of its v
 
 
 cdef struct Plan:
@@ -65,6 +72,7 @@ cdef struct Plan:
     Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
     Py_ssize_t block  # offset in the arena of each thread's block of W^T: a panel of INNER rows
     Layer *layers
+    Dropout input_dropout
     bint narrow  # whether every layer fits one vector, its padding zero (online)
     Py_ssize_t list_room  # of a list of the first layer's inputs: each thread has three at the start of `index`
     int32_t *index
@@ -87,6 +95,7 @@ cdef struct Job:
     double alpha  # of the penalty
     double *squares  # the sum of those of each unit's weights, before the batch's update
     Py_ssize_t updates  # done since the states were zero
+    uint64_t mask_seed  # of dropout
     double t  # FISTA's, after those updates
     double *row_losses  # of the chunk
     double total, penalties

@@ -38,6 +38,7 @@ cdef void spread_share(real *arena, const Plan *plan, Py_ssize_t l, Share share)
     cdef const Layer *below = &plan.layers[l - 1]
     cdef const Layer *source
     cdef Py_ssize_t panel = 2 * plan.lanes, p, at
+    cdef int code = factor_code(below)
     cdef real *s = arena + plan.input_delta
     cdef real *g = arena + below.g
     if layer.skip < l:  # the network's input needs no delta
@@ -47,4 +48,4 @@ cdef void spread_share(real *arena, const Plan *plan, Py_ssize_t l, Share share)
     move_columns(g, 0, s, 0, below.outputs, plan.room, share, layer.gathers)
     for p in range(pieces(below.outputs, panel)):
         at = (p * plan.room + share.begin) * panel
-        factor_values(g + at, g + at, arena + below.v + at, (share.end - share.begin) * panel, below.code, below.slope)
+        factor_values(g + at, g + at, arena + below.v + at, (share.end - share.begin) * panel, code, below.slope)

@@ -27,6 +27,7 @@ cdef class Workspace:
     cdef char *memory
     cdef bint single, online
     cdef public Py_ssize_t updates  # since the states were zero
+    cdef public uint64_t mask_seed  # of dropout
     cdef readonly double penalties  # what they make of the sum that the last epoch returned
     cdef fnn_team *helpers
     cdef double paces[2]
@@ -41,7 +42,7 @@ cdef class Workspace:
         cdef Layer *layer
         cdef Py_ssize_t l, at, inputs = 0, units = 0, vector, panel
         self.layout, self.batch_size = layout, batch_size
-        self.online = batch_size == 1 and not states and not keep_gradient and layout.is_plain
+        self.online = batch_size == 1 and not states and not keep_gradient and layout.is_plain and not layout.drops
         self.asked_threads, self.most_threads = threads, min(threads, FNN_MOST_THREADS)
         self.single = np.dtype(dtype) == np.float32
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
@@ -71,6 +72,7 @@ cdef class Workspace:
             layer.weights, layer.index, layer.units = at, inputs, units
             units += pieces(layer.inputs, panel) * pieces(layer.outputs, panel)
             layer.rate_scale = layout.rate_scales[l]
+            layer.dropout = dropout_of(layout.dropouts[l + 1])
             layer.skip, layer.concat = layout.skips[l].distance, layout.skips[l].mode == "concat"
             layer.gathers = l in layout.skipped_to
             layer.heads = all(l - layer.skip != m - layout.skips[m].distance for m in range(l + 1, layout.n_layers))
@@ -82,6 +84,7 @@ cdef class Workspace:
             else:
                 inputs += padded(layer.inputs, 16) + 16
         plan.n_padded = at
+        plan.input_dropout = dropout_of(layout.dropouts[0])
         if states:
             plan.state = at
             at += states * plan.n_padded
@@ -215,12 +218,13 @@ cdef class Workspace:
         self.row_losses = np.zeros(self.plan.rows)
 
     def _leave_inputs_where_they_are(self):
-        """Read the inputs of small batches in x itself, unless a skip joins them or so many rows lie a multiple of 4 KiB
-        apart that they would push each other out of the first-level cache."""
+        """Read the inputs of small batches in x itself, unless a skip joins them, dropout changes them or so many rows lie a
+        multiple of 4 KiB apart that they would push each other out of the first-level cache."""
         cdef Plan *plan = &self.plan
         cdef Py_ssize_t[::1] table
         in_a_set = plan.rows * gcd(plan.layers[0].inputs * (4 if self.single else 8), 4096) / 4096
-        if not plan.input_delta and not plan.halves and plan.rows <= MOST_LEFT and in_a_set <= LINES_OF_A_SET:
+        where_they_lie = plan.rows <= MOST_LEFT and in_a_set <= LINES_OF_A_SET and not self.layout.dropouts[0]
+        if where_they_lie and not plan.input_delta and not plan.halves:
             self.row_table = np.zeros(plan.rows * self.most_threads, np.intp)
             table = self.row_table
             plan.row_table = <const void **>&table[0]
@@ -335,15 +339,29 @@ cdef class Workspace:
         """Copy rows out of the panels of layer l's output "v", delta "g" or matrix `number` of "bend" into `values`."""
         _panels(self, which, l, values, False, number)
 
-    def forward(self, Py_ssize_t rows):
+    cdef void drop(self, bint on):
+        """Let the sweep drop what the layout says, or nothing."""
+        self.plan.input_dropout.on = on and self.plan.input_dropout.kept < 1
+        for l in range(self.plan.n_layers):
+            self.plan.layers[l].dropout.on = on and self.plan.layers[l].dropout.kept < 1
+
+    cdef void forward(self, Py_ssize_t rows, Draw draw):
         """Run the forward kernels on the first `rows` rows."""
         cdef Py_ssize_t l
+        cdef Rows span
+        span.begin, span.end = 0, rows
+        if self.single:
+            drop_inputs(<float *>self.memory, &self.plan, span, &draw, 0)
+        else:
+            drop_inputs(<double *>self.memory, &self.plan, span, &draw, 0)
         for l in range(self.plan.n_layers):
             share = share_of(&self.plan, &self.plan.layers[l], rows, 0, 1)
             if self.single:
                 forward_share(<float *>self.memory, &self.plan, l, share, 0, NULL)
+                drop_share(<float *>self.memory, &self.plan, l, share, &draw)
             else:
                 forward_share(<double *>self.memory, &self.plan, l, share, 0, NULL)
+                drop_share(<double *>self.memory, &self.plan, l, share, &draw)
 
     def backward(self, Py_ssize_t rows):
         """Run the backward kernels on the first `rows` rows."""

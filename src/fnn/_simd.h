@@ -4,7 +4,7 @@
    A. One source for every build.  GCC's and Clang's vector extensions take the width that the compiler's flags allow:
       64 bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain C.
    B. One source for float and double.  The file includes itself once for each, and so _vector_math.h, _formulas.h,
-      _tiles.h and _online.h; double first, for float's losses are summed in double.  FN(name) is name_f32 or name_f64,
+      _dropout.h, _tiles.h and _online.h; double first, for float's losses are summed in double.  FN(name) is name_f32 or name_f64,
       and the macros at the end of the common part choose between the two by the type of a pointer.
    C. Panels.  A matrix of R rows and N columns is stored as panels of PANEL (two vectors) columns, each panel row after
       row, so that a tile of any product reads and writes memory in order and powers of two alias nothing.  A weight
@@ -103,6 +103,8 @@ typedef struct {
 #define lanes(pointer) _Generic((pointer), float *: lanes_f32, double *: lanes_f64)
 #define activate_values(out, ...) FNN_TYPED(activate_values, out)(out, __VA_ARGS__)
 #define factor_values(out, ...) FNN_TYPED(factor_values, out)(out, __VA_ARGS__)
+#define drop_values(v, ...) FNN_TYPED(drop_values, v)(v, __VA_ARGS__)
+#define drop_back_values(g, ...) FNN_TYPED(drop_back_values, g)(g, __VA_ARGS__)
 #define softmax_row(out, ...) FNN_TYPED(softmax_row, out)(out, __VA_ARGS__)
 #define squared_error_row(g, ...) FNN_TYPED(squared_error_row, g)(g, __VA_ARGS__)
 #define matched_row(g, ...) FNN_TYPED(matched_row, g)(g, __VA_ARGS__)
@@ -331,6 +333,7 @@ FNN_INLINE int FN(widen)(WIDE wide[LANES / WIDE_LANES], VEC v, ptrdiff_t n) {
 
 #include "_vector_math.h"
 #include "_formulas.h"
+#include "_dropout.h"
 #include "_tiles.h"
 #include "_online.h"
 
