@@ -235,7 +235,7 @@ def test_a_solver_without_progress(solver, schedule):
     """As in scikit-learn's test_stochastic_optimizers.py, whose subjects are private classes."""
     model = classifier(solver=solver, learning_rate=schedule, learning_rate_init=0.3, power_t=0.7).fit(*wine())
     problem = Problem(model._layout, model._parameters, *[None] * 3, fnn.losses.cross_entropy, 1)
-    ours = StochasticSolver(model, problem)
+    ours = StochasticSolver(model, problem, None)
     expected = (
         _stochastic_optimizers.SGDOptimizer([], 0.3, schedule, power_t=0.7)
         if solver == "sgd"

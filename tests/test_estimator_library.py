@@ -301,6 +301,98 @@ def test_updated_propagation():
             clone(model).set_params(**wrong).fit(X, LABELS)
 
 
+class Fixed(np.random.Generator):
+    """Draws one number only: what an estimator's dropout has drawn."""
+
+    def __init__(self, number):
+        super().__init__(np.random.PCG64(0))
+        self.number = number
+
+    def integers(self, *limits, **options):
+        return self.number
+
+
+@pytest.mark.parametrize(
+    ("dropout", "shares"), [(0.5, (0.5, 0.5)), ([0.25, 0.5], (0.25, 0.5)), (np.float32(0.5), None)]
+)
+@pytest.mark.parametrize("solver", ["sgd", "adam", fnn.FISTA(0.01)])
+def test_dropout(backend, solver, dropout, shares):
+    """Where it drops the estimator trains as Network.fit does, and predicts with the whole network."""
+    named = {"sgd": fnn.SGD(0.001, momentum=0.9, nesterov=True), "adam": fnn.Adam()}
+    model = fnn.MLPClassifier(**SETTING, solver=solver, dropout=dropout, random_state=3).fit(X, LABELS)
+    layers = [fnn.Dense(6, "relu", dropout=share) for share in shares or (0.5, 0.5)]
+    network = fnn.Network([fnn.Input(X.shape[1]), *layers, fnn.Dense(3, "softmax")], dtype="float64")
+    network.parameters = initial(model, X, LABELS)
+    network.fit(
+        X,
+        LABELS,
+        loss="cross_entropy",
+        optimizer=named.get(solver, solver) if isinstance(solver, str) else solver,
+        batch_size=model.batch_size,
+        epochs=model.max_iter,
+        shuffle=False,
+        seed=Fixed(model._optimizer.mask_seed),
+    )
+    same(model, network)
+    np.testing.assert_array_equal(model.predict_proba(X), network.predict(X))
+    whole = clone(model).set_params(dropout=0.0).fit(X, LABELS)
+    assert not np.array_equal(whole._parameters, model._parameters)
+
+
+def test_dropout_draws_nothing_where_it_is_0():
+    """scikit-learn's numbers stay."""
+    none, zeros = (
+        fnn.MLPRegressor(hidden_layer_sizes=(6, 6), random_state=0, max_iter=5, dropout=dropout).fit(ROWS, NUMBERS)
+        for dropout in (0.0, [0, 0])
+    )
+    np.testing.assert_array_equal(none._parameters, zeros._parameters)
+    linear, plain = (
+        fnn.MLPRegressor(hidden_layer_sizes=(), random_state=0, max_iter=5, dropout=dropout).fit(ROWS, NUMBERS)
+        for dropout in (0.5, 0.0)
+    )
+    np.testing.assert_array_equal(linear._parameters, plain._parameters)
+
+
+def losses_of_still_training(way, **options):
+    """The losses of epochs that move nothing: they tell what was dropped."""
+    still = {"solver": fnn.SGD(5e-324), "alpha": 0, "shuffle": False, "tol": 0}
+    return way(fnn.MLPRegressor(hidden_layer_sizes=6, dropout=0.5, random_state=5, **still, **options))
+
+
+def test_no_mask_of_dropout_comes_twice(backend):
+    """From epoch to epoch, from `partial_fit` to `partial_fit`, from one warm start to the next."""
+
+    def fit(model):
+        return model.set_params(max_iter=6).fit(ROWS, NUMBERS).loss_curve_
+
+    def partial_fit(model):
+        for epochs in (1, 2, 1, 2):
+            model.partial_fit(ROWS, NUMBERS, epochs=epochs)
+        return model.loss_curve_
+
+    def warm_start(model):
+        for _ in range(3):
+            model.set_params(max_iter=2).fit(ROWS, NUMBERS)
+        return model.loss_curve_
+
+    curves = [losses_of_still_training(fit), losses_of_still_training(partial_fit)]
+    assert curves[0] == curves[1]
+    curves += [losses_of_still_training(warm_start, warm_start=True, batch_size=size) for size in (1, 50, 442)]
+    for curve in curves:
+        assert len(set(curve)) == len(curve) == 6
+    assert losses_of_still_training(fit) == curves[0]  # the same random_state, the same masks
+
+
+def test_dropout_with_early_stopping():
+    """It validates with the whole network; what it keeps is the best of them."""
+    options = {"dropout": 0.5, "learning_rate_init": 0.02, "random_state": 0, "max_iter": 60}
+    model = fnn.MLPClassifier((30,), early_stopping=True, **options).fit(X, LABELS)
+    assert max(model.validation_scores_) == model.best_validation_score_ > 0.9
+    assert model.score(X, LABELS) > 0.9
+    watched = fnn.MLPClassifier((30,), **options).fit(X, LABELS, X_val=X, y_val=LABELS)
+    assert watched.validation_scores_[-1] == watched.score(X, LABELS)
+
+
 def test_schedules_of_optimizers():
     """They apply to whatever optimiser is given itself; scikit-learn's "adam" knows none."""
     rates = Plans()
@@ -322,6 +414,7 @@ def test_they_clone_pickle_and_are_searched():
         solver=fnn.FISTA(0.01),
         rate_scale="geometric",
         weight_floor=1e-3,
+        dropout=[0.5, 0.25],
         random_state=0,
         max_iter=5,
     )
@@ -346,6 +439,16 @@ def test_they_clone_pickle_and_are_searched():
         ({"rate_scale": [1.0, 0.0, 1.0]}, "rate_scale: expected finite numbers > 0, got 0"),
         ({"rate_scale": "cubic"}, "The 'rate_scale' parameter of MLPClassifier must be"),
         ({"weight_floor": 0.5, "saturation": 0.1}, "weight_floor: expected a finite number > 0 and at most saturation"),
+        ({"dropout": 1.0}, "The 'dropout' parameter of MLPClassifier must be"),
+        ({"dropout": -0.1}, "The 'dropout' parameter of MLPClassifier must be"),
+        ({"dropout": [0.5]}, "dropout: expected one number, or 2, one a hidden layer, got 1"),
+        ({"dropout": [0.5, 1.0]}, r"dropout: expected a number in \[0, 1\), got 1.0"),
+        ({"dropout": [0.5, "much"]}, r"dropout: expected a number in \[0, 1\), got 'much'"),
+        ({"dropout": 0.5, "solver": "lbfgs"}, "dropout: expected none with solver='lbfgs', got 0.5"),
+        (
+            {"dropout": 0.5, "solver": fnn.SGD(0.1), "alpha": 0, "batch_size": 1, "propagate": "updated"},
+            "propagate: updated expects no dropout, got 0.5",
+        ),
         ({"solver": "fista"}, "The 'solver' parameter of MLPClassifier must be"),
         ({"callbacks": fnn.AutoRate}, "callbacks: expected callables, got <class"),
         ({"loss": "hinge"}, "The 'loss' parameter of MLPClassifier must be"),

@@ -182,12 +182,12 @@ def test_what_is_not_supported_is_left_to_scikit_learn(verbose, trained_here, ca
 
 
 def test_a_parameter_of_a_later_scikit_learn(monkeypatch):
-    monkeypatch.setattr(_patched, "_parameters", lambda estimator: {"alpha": 0.0001, "dropout": 0.0})
+    monkeypatch.setattr(_patched, "_parameters", lambda estimator: {"alpha": 0.0001, "warmth": 0.0})
     model = _patched.MLPClassifier()
-    model.dropout = 0.0
+    model.warmth = 0.0
     assert model._reason_for_stock(False) is None
-    model.dropout = 0.5
-    assert model._reason_for_stock(False) == "fnn does not know dropout=0.5"
+    model.warmth = 0.5
+    assert model._reason_for_stock(False) == "fnn does not know warmth=0.5"
 
 
 def test_a_subclass_with_methods_of_its_own_is_scikit_learns(trained_here, caplog):

@@ -104,6 +104,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     propagate : {"before", "updated"}, default "before"
         updated: deltas go back through weights that have stepped already; for batch_size=1, alpha=0 and sgd without
         momentum.  Not for lbfgs.
+    dropout : float or sequence of float, default 0
+        Share of the outputs of every hidden layer, or of each of them, that training drops, in [0, 1), as `fnn.Dense`
+        does; predictions and validation use the whole network, loss_curve_ is of what was trained.  An error with
+        lbfgs.
     callbacks : callable or list of callables, optional
         Each is called with the estimator after every epoch, or iteration of lbfgs; a true return value ends training.
         One with a method before_epoch, like `fnn.AutoRate`, plans the epoch, and is called with a network and its
@@ -189,6 +193,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         saturation: Any = None,
         weight_floor: Any = None,
         propagate: Any = "before",
+        dropout: Any = 0.0,
         callbacks: Any = None,
         progress: Any = False,
     ) -> None:
@@ -224,6 +229,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             saturation=saturation,
             weight_floor=weight_floor,
             propagate=propagate,
+            dropout=dropout,
             callbacks=callbacks,
             progress=progress,
         )
@@ -499,6 +505,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     propagate : {"before", "updated"}, default "before"
         updated: deltas go back through weights that have stepped already; for batch_size=1, alpha=0 and sgd without
         momentum.  Not for lbfgs.
+    dropout : float or sequence of float, default 0
+        Share of the outputs of every hidden layer, or of each of them, that training drops, in [0, 1), as `fnn.Dense`
+        does; predictions and validation use the whole network, loss_curve_ is of what was trained.  An error with
+        lbfgs.
     callbacks : callable or list of callables, optional
         Each is called with the estimator after every epoch, or iteration of lbfgs; a true return value ends training.
         One with a method before_epoch, like `fnn.AutoRate`, plans the epoch, and is called with a network and its
@@ -580,6 +590,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         saturation: Any = None,
         weight_floor: Any = None,
         propagate: Any = "before",
+        dropout: Any = 0.0,
         callbacks: Any = None,
         progress: Any = False,
     ) -> None:
@@ -615,6 +626,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             saturation=saturation,
             weight_floor=weight_floor,
             propagate=propagate,
+            dropout=dropout,
             callbacks=callbacks,
             progress=progress,
         )

@@ -28,6 +28,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.parallel import _get_threadpool_controller
 
 from fnn import _checks, _dispatch, _threads
+from fnn._dropout import NUMBERS
 from fnn._estimator_callbacks import FitTask
 from fnn._estimator_plans import Planners
 from fnn._estimator_problem import HeldOut, Problem
@@ -54,9 +55,11 @@ class StochasticSolver:
         Velocity, or Adam's two moments, each laid out as the parameters.
     updates, epochs : int
         Of them so far.
+    mask_seed : int
+        Of dropout.
     """
 
-    def __init__(self, estimator: Any, problem: Problem) -> None:
+    def __init__(self, estimator: Any, problem: Problem, random_state: Any) -> None:
         given = estimator.solver
         if isinstance(given, str):
             self._rule = _rule_by_name(estimator)
@@ -68,7 +71,11 @@ class StochasticSolver:
             self._schedule = "constant"  # scikit-learn's knows no other
         self.learning_rate = self._initial_rate = self._rule.rate
         self.state = np.zeros(self._rule.states * problem.layout.n_parameters, problem.parameters.dtype)
-        self.updates = self.epochs = 0
+        self.updates = self.epochs = self.mask_seed = 0
+        if (
+            problem.layout.drops
+        ):  # a warm start has seen rows, at least as many as it has done updates: none is repeated
+            self.mask_seed = (int(random_state.randint(0, NUMBERS, dtype=np.uint64)) + estimator.t_) % NUMBERS
 
     def rule(self, gradient_factor: int, estimator: Any) -> Rule:
         """Return the next epoch's rule, for gradients that are `gradient_factor` times scikit-learn's."""
@@ -81,6 +88,7 @@ class StochasticSolver:
         parameters = problem.parameters
         work = _dispatch.kernels.Workspace(problem.layout, parameters.dtype, batch_size, states, problem.threads)
         work.load(parameters, saturation)
+        work.mask_seed = self.mask_seed
         if self.updates:
             if self.state.size != states * parameters.size or self.state.dtype != parameters.dtype:
                 raise ValueError(
@@ -179,7 +187,7 @@ def fit_stochastic(
     """
     incremental = epochs is not None
     if not incremental or not hasattr(estimator, "_optimizer"):
-        estimator._optimizer = StochasticSolver(estimator, problem)
+        estimator._optimizer = StochasticSolver(estimator, problem, random_state)
     solver: StochasticSolver = estimator._optimizer
     parameters, factor = problem.parameters, problem.gradient_factor
     kernels = _dispatch.kernels
@@ -195,7 +203,7 @@ def fit_stochastic(
     order = np.array(rows)
     batch_size = _batch_size(estimator, len(order))
     rule = solver.rule(factor, estimator)
-    through_updated = _through_updated(estimator, batch_size, rule)
+    through_updated = _through_updated(estimator, batch_size, rule, problem.layout)
     work = solver.workspace(problem, batch_size, rule.saturation)
     looks = bool(held_out is not None or callbacks or planners or task.is_watched)
     last_epoch = estimator.max_iter if epochs is None else epochs
@@ -368,7 +376,7 @@ def _sorted_callbacks(callbacks: Any) -> tuple[list[Any], list[Any]]:
     return plain, [callback for callback in found if hasattr(callback, "before_epoch")]
 
 
-def _through_updated(estimator: Any, batch_size: int, rule: Rule) -> bool:
+def _through_updated(estimator: Any, batch_size: int, rule: Rule, layout: Layout) -> bool:
     """Whether deltas go through weights that have stepped already, if that goes with the other parameters."""
     if estimator.propagate == "before":
         return False
@@ -378,6 +386,8 @@ def _through_updated(estimator: Any, batch_size: int, rule: Rule) -> bool:
             f"batch_size={batch_size}, alpha={estimator.alpha}, solver={estimator.solver!r}, "
             f"momentum={rule.momentum:g}"
         )
+    if layout.drops:
+        raise ValueError(f"propagate: updated expects no dropout, got {estimator.dropout!r}")
     return True
 
 
