@@ -19,9 +19,9 @@ BEYOND_SCIKIT_LEARN = [
 
 
 def must_fail(estimator):
-    """A row twice drops twice, and a row that weighs 2 once."""
-    kinds = ("dense", "sparse") if estimator.dropout else ()
-    return {f"check_sample_weight_equivalence_on_{kind}_data": "dropout" for kind in kinds}
+    """Return the checks that an estimator cannot pass, and why."""
+    reason, kinds = "a row that stands twice drops twice, one that weighs 2 once", ("dense", "sparse")
+    return {f"check_sample_weight_equivalence_on_{kind}_data": reason for kind in kinds if estimator.dropout}
 
 
 @parametrize_with_checks(

@@ -74,7 +74,8 @@ def to_sklearn(network: Network, classes: ArrayLike | None = None) -> Any:
 
     The output activation decides.  identity: a regressor.  exp: a regressor with loss="poisson".  softmax: a
     classifier; of two outputs one is left, their difference.  sigmoid: a classifier, of two classes with one output,
-    otherwise of so many labels a row.  `partial_fit` and `warm_start` go on from there.
+    otherwise of so many labels a row.  `partial_fit` and `warm_start` go on from there.  Dropout is left out, which
+    scikit-learn does not know: it changes no prediction.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ def hidden_activations(activation: str | Activation | Sequence[str | Activation]
     return [find_activation(one) for one in listed]
 
 
-def hidden_dropouts(dropout: float | Sequence[float], count: int) -> tuple[float, ...]:
+def hidden_dropouts(dropout: Any, count: int) -> tuple[float, ...]:
     """Return the share that is dropped of each of `count` hidden layers, given one for all or one for each."""
     listed = [dropout] * count if isinstance(dropout, Real) else list(dropout)
     if len(listed) != count:
