@@ -14,21 +14,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 BEYOND_SCIKIT_LEARN = [
     fnn.MLPClassifier(max_iter=100, loss="squared_error", activation=["tanh"], solver=fnn.Adam(0.01)),
     fnn.MLPRegressor(max_iter=100, solver=fnn.FISTA(0.001), rate_scale="linear", weight_floor=1e-4),
-    fnn.MLPClassifier(max_iter=100, dropout=0.2),
 ]
 
 
-def must_fail(estimator):
-    """Return the checks that an estimator cannot pass, and why."""
-    reason, kinds = "a row that stands twice drops twice, one that weighs 2 once", ("dense", "sparse")
-    return {f"check_sample_weight_equivalence_on_{kind}_data": reason for kind in kinds if estimator.dropout}
-
-
-@parametrize_with_checks(
-    [fnn.MLPClassifier(max_iter=100), fnn.MLPRegressor(max_iter=100), *BEYOND_SCIKIT_LEARN],
-    expected_failed_checks=must_fail,
-    xfail_strict=True,
-)
+@parametrize_with_checks([fnn.MLPClassifier(max_iter=100), fnn.MLPRegressor(max_iter=100), *BEYOND_SCIKIT_LEARN])
 def test_check(estimator, check):
     try:
         check(estimator)
