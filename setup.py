@@ -25,7 +25,16 @@ if platform.machine().lower() in ("aarch64", "arm64") and not MSVC:
 
 
 # The first includes the others.
-SIMD = ["_simd.h", "_vector_math.h", "_formulas.h", "_dropout.h", "_tiles.h", "_online.h"]
+SIMD = [
+    "_simd.h",
+    "_both_types.h",
+    "_vector_math.h",
+    "_formulas.h",
+    "_dropout.h",
+    "_tiles.h",
+    "_online.h",
+    "_narrow.h",
+]
 # Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and
 # needs little of SIMD.
 KERNELS = {

@@ -540,8 +540,8 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
              "if (!BROKEN) stepped = FN(larger)(-limit, FN(smaller)(limit, stepped));", "online"),
     Breakage("fresh inputs are left out", "FN(online_add)(vecs, sums, w, u, fresh, n_fresh);",
              "if (!BROKEN) FN(online_add)(vecs, sums, w, u, fresh, n_fresh);", "online golden"),
-    Breakage("a narrow net forgets its bias", "VEC even = FN(load)(w + inputs * LANES), odd",
-             "VEC even = BROKEN ? FN(splat)(0) : FN(load)(w + inputs * LANES), odd", "online"),
+    Breakage("a narrow net forgets its bias", "VEC even = FN(load)(w + inputs * APART), odd",
+             "VEC even = BROKEN ? FN(splat)(0) : FN(load)(w + inputs * APART), odd", "online"),
     Breakage("a narrow net drops its last odd input", "if (i < inputs) even += u[i]",
              "if (i < inputs && !BROKEN) even += u[i]", "online"),
     Breakage("a narrow net's loss is halved", "error * (REAL)(2 * scale), v, code, slope",
@@ -559,6 +559,8 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
     Breakage("a narrow net's bias stands still",
              "FN(store)(w, FN(saturated)(FN(load)(w) - rate * g, limited, limit));",
              "if (!BROKEN) FN(store)(w, FN(saturated)(FN(load)(w) - rate * g, limited, limit));", "online"),
+    Breakage("narrow rows in another order", "const REAL *row = x + order[r] * inputs,",
+             "const REAL *row = x + (BROKEN ? r : order[r]) * inputs,", "online"),
     Breakage("one row forgets the bias", "sums[r][v] = r ? FN(splat)(0) : FN(load)(bias + v * LANES);",
              "sums[r][v] = r || BROKEN ? FN(splat)(0) : FN(load)(bias + v * LANES);", "online golden"),
     Breakage("one row is not activated",
@@ -809,10 +811,6 @@ PYX = [  # _backprop.pyx, and what it includes
              "            job.total", "loss_and_gradient batches"),
     Breakage("one row at a time in another order", "u = <const real *>job.x + job.order[r + 1] * inputs",
              "u = <const real *>job.x + (r + 1 if BROKEN else job.order[r + 1]) * inputs", "online"),
-    Breakage("narrow rows in another order", "total += narrow_row(arena, plan.layers, plan.n_layers, x + job.order[r]"
-             " * inputs,\n                                    y + job.order[r] * outputs, scale, True",
-             "total += narrow_row(arena, plan.layers, plan.n_layers, x + (r if BROKEN else job.order[r])"
-             " * inputs,\n                                    y + job.order[r] * outputs, scale, True", "online"),
     Breakage("the last row's step is left out",
              "online_first(arena, plan, job, thread, <const real *>NULL, listed, n_listed, before, fresh, 0)",
              "online_first(arena, plan, job, thread, <const real *>NULL, listed, 0 if BROKEN else n_listed, before,"

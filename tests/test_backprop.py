@@ -194,6 +194,19 @@ def test_every_edge_online(backend, dtype):
                 assert seed == 0
 
 
+@pytest.mark.parametrize("hidden", ["relu", "tanh"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_width_of_narrow_networks(backend, dtype, hidden):
+    """Layers that fit a vector, or a shorter one, and just do not: in kernels of their own, with and without a limit."""
+    for width in range(1, 18):
+        for sizes in ((3, width), (2, width, 1), (4, width, 3, width)):
+            case = make_case(sizes, 4, hidden=hidden, dtype=dtype, seed=width)
+            for rule in ("plain", "saturated"):
+                agreement.check_train_epoch(
+                    _dispatch.kernels, case, np.arange(4)[::-1].copy(), RULES[rule], 1, judge=ByTwin
+                )
+
+
 LARGE = [
     # sizes, rows: around 256, the rows of a chunk and the terms between two stores of a tile
     ((255, 257, 3), 255),

@@ -366,7 +366,16 @@ static int fnn_broken; /* the breakage that is switched on */
 #endif
 """
 NUMBERED = list(enumerate(VECTOR_MATH + SIMD + PYX, start=1))
-HEADERS = ["_simd.h", "_vector_math.h", "_formulas.h", "_dropout.h", "_tiles.h", "_online.h"]
+HEADERS = [
+    "_simd.h",
+    "_both_types.h",
+    "_vector_math.h",
+    "_formulas.h",
+    "_dropout.h",
+    "_tiles.h",
+    "_online.h",
+    "_narrow.h",
+]
 SETTER = """
 
 def break_kernel(int number):

@@ -52,13 +52,13 @@ cdef extern from "_simd.h" nogil:
     void online_forward(void *out, Py_ssize_t vecs, const void *w, const void *bias, const void *u,
                         const int32_t *index, Py_ssize_t count, int code, double slope)
     void flat_forward(void *z, const void *w, const void *u, Py_ssize_t inputs, Py_ssize_t outputs)
-    void narrow_forward(void *v, const void *w, const void *u, Py_ssize_t inputs, int code, double slope)
-    double narrow_turn(void *below, void *w, void *wt, const void *u, Py_ssize_t inputs, Py_ssize_t outputs, int code,
-                       double slope, const void *y, double scale, double rate, bint limited, double limit,
-                       int code_below, double slope_below)
-    void narrow_backward(void *below, void *w, void *wt, const void *u, Py_ssize_t inputs, const void *g,
-                         Py_ssize_t outputs, double rate, bint limited, double limit, int code_below,
-                         double slope_below)
+    ctypedef struct fnn_layer:
+        Py_ssize_t inputs, outputs, weights, transposed, u, v, g
+        double slope, rate
+        int code
+    # bytes: of the shortest vector that holds every layer, 16, 32 or 64.
+    double narrow_rows(void *arena, int bytes, const fnn_layer *layers, Py_ssize_t n_layers, const void *x, const void *y,
+                       const Py_ssize_t *order, Py_ssize_t count, double scale, double limit)
     void online_update_forward(void *out, Py_ssize_t vecs, void *w, const void *bias, const void *before,
                                const int32_t *listed, Py_ssize_t n_listed, const void *g, double rate, double limit,
                                const void *u, const int32_t *fresh, Py_ssize_t n_fresh, int code, double slope)

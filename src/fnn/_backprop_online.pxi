@@ -143,51 +143,22 @@ cdef void online_first(real *arena, const Plan *plan, const Job *job, int thread
                                   layer.slope)
 
 
-cdef inline double narrow_row(real *arena, const Layer *layers, Py_ssize_t n_layers, const real *x, const real *y,
-                              double scale, bint limited, double limit) noexcept nogil:
-    """One sample forward and backward through layers of one vector each, and its loss."""
-    cdef Py_ssize_t l, last = n_layers - 1
-    cdef const Layer *layer
-    cdef const Layer *below
-    cdef real *to
-    cdef const real *u = x
-    cdef double loss = 0
-    for l in range(last):
-        layer = &layers[l]
-        narrow_forward(arena + layer.v, arena + layer.weights, u, layer.inputs, layer.code, layer.slope)
-        u = arena + layer.v
-    for l in range(last, -1, -1):
-        layer = &layers[l]
-        below = &layers[l - 1 if l else 0]
-        to = arena + below.g if l else NULL
-        u = arena + layer.u if l else x
-        if l == last:
-            loss = narrow_turn(
-                to, arena + layer.weights, arena + layer.transposed, u, layer.inputs, layer.outputs, layer.code,
-                layer.slope, y, scale, layer.rate, limited, limit, below.code, below.slope)
-        else:
-            narrow_backward(to, arena + layer.weights, arena + layer.transposed, u, layer.inputs, arena + layer.g,
-                            layer.outputs, layer.rate, limited, limit, below.code, below.slope)
-    return loss
-
-
 cdef void narrow_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
     """Every sample in order, where every layer fits one vector and the loss is squared_error."""
-    cdef Py_ssize_t r, done = 0, inputs = plan.layers[0].inputs, outputs = plan.layers[plan.n_layers - 1].outputs
-    cdef Py_ssize_t piece = max(1, <Py_ssize_t>(OPERATIONS_BETWEEN_CLOCKS / job.operations))
-    cdef const real *x = <const real *>job.x
-    cdef const real *y = <const real *>job.y
-    cdef double scale = 1.0 if job.mean else job.scale, limit = job.rule.saturation, total = 0
+    cdef Py_ssize_t l, done = 0, piece = max(1, <Py_ssize_t>(OPERATIONS_BETWEEN_CLOCKS / job.operations))
+    cdef const Layer *layer
+    cdef fnn_layer *narrow
+    cdef double scale = 1.0 if job.mean else job.scale, total = 0
+    for l in range(plan.n_layers):
+        layer, narrow = &plan.layers[l], &plan.chain[l]
+        narrow.inputs, narrow.outputs, narrow.code = layer.inputs, layer.outputs, layer.code
+        narrow.weights, narrow.transposed = layer.weights, layer.transposed
+        narrow.u, narrow.v, narrow.g = layer.u, layer.v, layer.g
+        narrow.slope, narrow.rate = layer.slope, layer.rate
     while done < job.n_rows and not job.stop:
         piece = min(piece, job.n_rows - done)
-        if limit == INFINITY:
-            for r in range(done, done + piece):
-                total += narrow_row(arena, plan.layers, plan.n_layers, x + job.order[r] * inputs,
-                                    y + job.order[r] * outputs, scale, False, limit)
-        else:
-            for r in range(done, done + piece):
-                total += narrow_row(arena, plan.layers, plan.n_layers, x + job.order[r] * inputs,
-                                    y + job.order[r] * outputs, scale, True, limit)
+        total += narrow_rows(arena, plan.narrow, plan.chain, plan.n_layers, <const real *>job.x, <const real *>job.y,
+                             job.order + done, piece, scale, job.rule.saturation)
         done += piece
         look_at_clock(job, done, piece * job.operations)
     job.total = total

@@ -73,7 +73,8 @@ cdef struct Plan:
     Py_ssize_t block  # offset in the arena of each thread's block of W^T: a panel of INNER rows
     Layer *layers
     Dropout input_dropout
-    bint narrow  # whether every layer fits one vector, its padding zero (online)
+    int narrow  # bytes of the vector that every layer fits, 16, 32 or 64, its padding zero (online); else 0
+    fnn_layer *chain  # those layers, as the kernels for them see them
     Py_ssize_t list_room  # of a list of the first layer's inputs: each thread has three at the start of `index`
     int32_t *index
 

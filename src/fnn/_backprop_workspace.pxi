@@ -47,9 +47,13 @@ cdef class Workspace:
         self.single = np.dtype(dtype) == np.float32
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
         panel = 2 * vector
-        plan.narrow = (
-            self.online and layout.sizes[0] <= FEW_INPUTS and max(layout.sizes[1:]) <= vector
-            and FNN_SIGMOID not in [activation.code for activation in layout.activations])  # sigmoid(0) is not 0
+        widest = max(layout.sizes[1:])
+        if (self.online and layout.sizes[0] <= FEW_INPUTS and widest <= vector
+                and FNN_SIGMOID not in [activation.code for activation in layout.activations]):  # sigmoid(0) is not 0
+            plan.narrow = min(bytes for bytes in (16, 32, 64) if bytes >= widest * (4 if self.single else 8))
+            plan.chain = <fnn_layer *>calloc(<size_t>layout.n_layers, sizeof(fnn_layer))
+            if plan.chain is NULL:
+                raise MemoryError("workspace: no memory for the table of narrow layers")
         quick = CHUNK_SECONDS * OPERATIONS_A_SECOND * vector / layout.operations
         plan.n_layers, plan.lanes = layout.n_layers, vector
         plan.rows = min(batch_size, CHUNK_ROWS, max(FEWEST_ROWS, int(quick)))
@@ -230,6 +234,7 @@ cdef class Workspace:
             plan.row_table = <const void **>&table[0]
 
     def __dealloc__(self):
+        free(self.plan.chain)
         free(self.plan.layers)
         fnn_dismiss(self.helpers)
 

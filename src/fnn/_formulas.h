@@ -30,6 +30,7 @@ FNN_INLINE VEC FN(times_factor)(VEC d, VEC v, int code, REAL slope) {
     return d;
 }
 
+#ifndef FNN_SHORT
 static void FN(activate_values)(REAL *out, const REAL *z, ptrdiff_t n, int code, double slope) {
     REAL tail[LANES] = {0};
     for (; n >= LANES; n -= LANES, z += LANES, out += LANES)
@@ -195,3 +196,4 @@ static void FN(output_rows)(REAL *g, double *losses, const REAL *z, ptrdiff_t st
         for (ptrdiff_t j = 0; j < n; j++) g[r * stride + j] = v_lanes[j * LANES + r];
     }
 }
+#endif

@@ -3,9 +3,9 @@
 
    A. One source for every build.  GCC's and Clang's vector extensions take the width that the compiler's flags allow:
       64 bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain C.
-   B. One source for float and double.  The file includes itself once for each, and so _vector_math.h, _formulas.h,
-      _dropout.h, _tiles.h and _online.h; double first, for float's losses are summed in double.  FN(name) is name_f32 or name_f64,
-      and the macros at the end of the common part choose between the two by the type of a pointer.
+   B. One source for float and double.  The file includes itself once for each (_both_types.h), and so _vector_math.h,
+      _formulas.h, _dropout.h, _tiles.h, _online.h and _narrow.h.  FN(name) is name_f32 or name_f64, and the macros at the
+      end of the common part choose between the two by the type of a pointer.
    C. Panels.  A matrix of R rows and N columns is stored as panels of PANEL (two vectors) columns, each panel row after
       row, so that a tile of any product reads and writes memory in order and powers of two alias nothing.  A weight
       matrix's last panel is one vector wide if that holds its columns.  Columns of padding are zero.
@@ -75,28 +75,41 @@ typedef struct {
     int brakes, fixed_nu; /* FISTA: whether there is a second state, the last gradient; whether all moves are repeated */
 } fnn_rule;
 
-#define REAL double
-#define REAL_SIZE 8
-#define INTEGER int64_t
-#define NATURAL uint64_t
-#define FN(name) name##_f64
-#include "_simd.h"
-#undef REAL
-#undef REAL_SIZE
-#undef INTEGER
-#undef NATURAL
-#undef FN
-#define REAL float
-#define REAL_SIZE 4
-#define INTEGER int32_t
-#define NATURAL uint32_t
-#define FN(name) name##_f32
-#include "_simd.h"
-#undef REAL
-#undef REAL_SIZE
-#undef INTEGER
-#undef NATURAL
-#undef FN
+typedef struct { /* of a network whose every layer fits one vector */
+    ptrdiff_t inputs, outputs; /* I, O */
+    ptrdiff_t weights, transposed, u, v, g; /* offsets in the arena; u not of the first layer */
+    double slope, rate;
+    int code;
+} fnn_layer;
+
+#define FNN_KIND _
+#include "_both_types.h"
+#undef FNN_KIND
+
+/* The kernels of _narrow.h once more, in shorter vectors. */
+#if FNN_BYTES == 64
+#define FNN_WHOLE 64
+#elif FNN_BYTES == 32
+#define FNN_WHOLE 32
+#endif
+#ifdef FNN_WHOLE
+#define FNN_SHORT
+#undef FNN_BYTES
+#define FNN_BYTES 16
+#define FNN_KIND _of_16_
+#include "_both_types.h"
+#undef FNN_KIND
+#if FNN_WHOLE == 64
+#undef FNN_BYTES
+#define FNN_BYTES 32
+#define FNN_KIND _of_32_
+#include "_both_types.h"
+#undef FNN_KIND
+#endif
+#undef FNN_SHORT
+#undef FNN_BYTES
+#define FNN_BYTES FNN_WHOLE
+#endif
 
 /* Cython passes typed pointers through parameters declared `void *`; these choose the kernel by that type. */
 #define FNN_TYPED(name, pointer) _Generic((pointer), float *: name##_f32, double *: name##_f64)
@@ -131,16 +144,26 @@ typedef struct {
     _Generic((u), const float *: list_fresh_f32, const double *: list_fresh_f64)(index, u, before, n)
 #define online_update_forward(out, ...) FNN_TYPED(online_update_forward, out)(out, __VA_ARGS__)
 #define flat_forward(z, ...) FNN_TYPED(flat_forward, z)(z, __VA_ARGS__)
-#define narrow_forward(v, ...) FNN_TYPED(narrow_forward, v)(v, __VA_ARGS__)
-#define narrow_turn(below, ...) FNN_TYPED(narrow_turn, below)(below, __VA_ARGS__)
-#define narrow_backward(below, ...) FNN_TYPED(narrow_backward, below)(below, __VA_ARGS__)
+#define FNN_CALL(name, pointer, ...) FNN_TYPED(name, pointer)(pointer, __VA_ARGS__)
+#if FNN_BYTES == 64
+#define FNN_NARROW(name, bytes, p, ...)                           \
+    (bytes == 16   ? FNN_CALL(name##_of_16, p, __VA_ARGS__)       \
+     : bytes == 32 ? FNN_CALL(name##_of_32, p, __VA_ARGS__)       \
+                   : FNN_CALL(name, p, __VA_ARGS__))
+#elif FNN_BYTES == 32
+#define FNN_NARROW(name, bytes, p, ...) \
+    (bytes == 16 ? FNN_CALL(name##_of_16, p, __VA_ARGS__) : FNN_CALL(name, p, __VA_ARGS__))
+#else
+#define FNN_NARROW(name, bytes, p, ...) FNN_CALL(name, p, __VA_ARGS__)
+#endif
+#define narrow_rows(arena, bytes, ...) FNN_NARROW(narrow_rows, bytes, arena, __VA_ARGS__)
 #define online_transposed(delta, ...) FNN_TYPED(online_transposed, delta)(delta, __VA_ARGS__)
 #define online_bias(w, ...) FNN_TYPED(online_bias, w)(w, __VA_ARGS__)
 #define online_forward(out, ...) FNN_TYPED(online_forward, out)(out, __VA_ARGS__)
 #define online_backward(w, ...) FNN_TYPED(online_backward, w)(w, __VA_ARGS__)
 
 #endif
-#else /* --------------------------------------------------------------- once for float, once for double */
+#else /* ------------------------------------------------------ for float and for double, see _both_types.h */
 
 #if FNN_BYTES
 #define LANES (FNN_BYTES / REAL_SIZE)
@@ -285,6 +308,7 @@ FNN_INLINE REAL FN(largest)(VEC v) {
     return FN(first)(v);
 }
 
+#ifndef FNN_SHORT
 /* Doubles, in which losses and squares are summed. */
 #define WIDE vec_f64
 #define WIDE_LANES (lanes_f64)
@@ -331,11 +355,16 @@ FNN_INLINE int FN(widen)(WIDE wide[LANES / WIDE_LANES], VEC v, ptrdiff_t n) {
 #endif
 }
 
+#endif
+
 #include "_vector_math.h"
 #include "_formulas.h"
+#ifndef FNN_SHORT
 #include "_dropout.h"
 #include "_tiles.h"
 #include "_online.h"
+#endif
+#include "_narrow.h"
 
 #undef LANES
 #undef VEC
