@@ -197,7 +197,7 @@ def test_every_edge_online(backend, dtype):
 @pytest.mark.parametrize("hidden", ["relu", "tanh"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_width_of_narrow_networks(backend, dtype, hidden):
-    """Layers that fit a vector, or a shorter one, and just do not, with kernels of their own; with and without a limit."""
+    """Layers that fit a vector, or a shorter one, and just do not; with and without a limit."""
     for width in range(1, 18):
         for sizes in ((3, width), (2, width, 1), (4, width, 3, width)):
             case = make_case(sizes, 4, hidden=hidden, dtype=dtype, seed=width)
