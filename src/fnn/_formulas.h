@@ -128,14 +128,14 @@ static double FN(softmax_row)(REAL *row, ptrdiff_t n) {
     return (double)peak + first_f64(log_f64(splat_f64((double)FN(sum)(total))));
 }
 
-/* Eq. 4 for up to a vector of rows of at most as many outputs, one row a lane: g = scale * dloss/dz, and the losses.
+/* Eq. 4 for up to a vector of rows of at most PANEL outputs, one row a lane: g = scale * dloss/dz, and the losses.
    z and g have rows `stride` numbers apart; y (N, n) or labels (N,), and the rows' weights unless NULL, are those of
    `order`.  A row's sums do not depend on what other rows are with it. */
 static void FN(output_rows)(REAL *g, double *losses, const REAL *z, ptrdiff_t stride, const REAL *y,
                             const ptrdiff_t *labels, const ptrdiff_t *order, const REAL *weights, ptrdiff_t rows,
                             ptrdiff_t n, int loss, int code, double slope, double scale, double ceiling) {
     enum { WIDES = LANES / WIDE_LANES };
-    REAL z_lanes[LANES * LANES], y_lanes[LANES * LANES], v_lanes[LANES * LANES], scales[LANES] = {0};
+    REAL z_lanes[PANEL * LANES], y_lanes[PANEL * LANES], v_lanes[PANEL * LANES], scales[LANES] = {0};
     double sums[LANES];
     WIDE z_wide[WIDES], y_wide[WIDES], sum[WIDES], targets[WIDES], total_wide[WIDES];
     VEC peak = FN(splat)(0), total = FN(splat)(0), target = FN(splat)(0), each;
