@@ -73,9 +73,9 @@ def over_shapes(kernels, check):
 
 
 def output_delta(kernels):
-    """Rows that fill a vector, one at a time, and rows that do not, several together."""
+    """Rows of more than a panel, one at a time, and rows of one vector and of two, several together."""
     kinds = [(*pair, False) for pair in PAIRS] + [("cross_entropy", "softmax", True)]
-    for (loss, output, labels), width in product(kinds, (7, 3)):
+    for (loss, output, labels), width in product(kinds, (11, 7, 3)):
         case = make_case((2, width), 9, output=output, loss=loss, labels=labels, seed=3)
         for spread in (1, 40):
             z = np.random.default_rng(4).normal(0, spread, (9, width)).astype("float32")
@@ -106,7 +106,7 @@ def workspace(kernels):
 
 
 def loss_and_gradient(kernels):
-    for (loss, output), width in product(PAIRS, (4, 5)):
+    for (loss, output), width in product(PAIRS, (4, 9)):
         case = make_case((7, 13, width), 9, hidden="tanh", output=output, loss=loss)
         agreement.check_loss_and_gradient(kernels, case, 0.3)
     agreement.check_loss_and_gradient(kernels, make_case((300, 200, 4), 261), 0.3)  # too wide for halves
