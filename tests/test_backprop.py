@@ -140,13 +140,16 @@ def test_derivative_factors(backend, name, dtype):
 # ---- All kernels, every activation with every loss -----------------------------------------------
 
 
+LOSSES_TO_TRAIN = [*((*pair, False) for pair in PAIRS), ("cross_entropy", "softmax", True)]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("hidden", HIDDEN)
-@pytest.mark.parametrize(
-    ("loss", "output", "labels"), [(*pair, False) for pair in PAIRS] + [("cross_entropy", "softmax", True)]
-)
+@pytest.mark.parametrize(("loss", "output", "labels"), LOSSES_TO_TRAIN)
 def test_every_activation_with_every_loss(backend, loss, output, labels, hidden, dtype):
+    """And a third of the rules, which know of neither: every rule with each activation, and with each loss."""
     kernels = _dispatch.kernels
+    turn = HIDDEN.index(hidden) + LOSSES_TO_TRAIN.index((loss, output, labels))
     case = make_case((7, 13, 5, 4), 11, hidden=hidden, output=output, loss=loss, labels=labels, dtype=dtype)
     agreement.check_forward(kernels, case)
     agreement.check_backward(kernels, case)
@@ -156,7 +159,7 @@ def test_every_activation_with_every_loss(backend, loss, output, labels, hidden,
         agreement.check_output_delta(kernels, case, z, 0.3)
     agreement.check_loss_and_gradient(kernels, case, 0.3)
     order = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5], np.intp)
-    for rule in RULES.values():
+    for rule in list(RULES.values())[turn % 3 :: 3]:
         agreement.check_train_epoch(kernels, case, order, rule, 4, mean=False)
         agreement.check_train_epoch(kernels, case, order, rule, 1)
 
