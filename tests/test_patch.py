@@ -250,6 +250,19 @@ def test_a_program_runs_patched(as_module, tmp_path, monkeypatch):
     assert done.stdout.endswith("['-x', '1'] True True\n")
 
 
+def test_a_script_that_cannot_be_opened_takes_one_line_and_python_s_status(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = python("from fnn.patch import main; main(['nofile.py'])")
+    words = f"can't open file '{tmp_path / 'nofile.py'}': [Errno 2] No such file or directory\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"python -m fnn.patch: {words}")
+
+
+def test_a_folder_runs_by_its_main(tmp_path):
+    (tmp_path / "__main__.py").write_text("print(__name__)")
+    done = python(f"from fnn.patch import main; main([{str(tmp_path)!r}])")
+    assert done.stdout == "__main__\n", done.stderr
+
+
 def test_quiet(tmp_path):
     (tmp_path / "p.py").write_text("from fnn import _patched; print(_patched.Accelerated.verbosity)")
     for options, expected in ([], "1\n"), (["-q"], "0\n"):

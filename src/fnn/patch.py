@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("program", help="script or, after -m, module")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
     options = parser.parse_args(arguments)
+    if not options.module:
+        _check_script(parser, Path(options.program))
     patch_sklearn(verbose=0 if options.quiet else 1)
     sys.argv = [options.program, *options.arguments]
     if options.module:
@@ -30,6 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         sys.path.insert(0, str(Path(options.program).resolve().parent))
         runpy.run_path(options.program, run_name="__main__")
+
+
+def _check_script(parser: argparse.ArgumentParser, script: Path) -> None:
+    """End with Python's own words and status where it could not open the script; a folder is run by what is in it."""
+    if script.is_dir():
+        return
+    try:
+        script.open("rb").close()
+    except OSError as error:
+        place = f"'{script.absolute()}': [Errno {error.errno}] {error.strerror}"
+        parser.exit(2, f"{parser.prog}: can't open file {place}\n")
 
 
 if __name__ == "__main__":
