@@ -172,6 +172,17 @@ def test_a_stream_that_fails_does_not_end_training(monkeypatch):
         assert fit(3).epochs == 3
 
 
+@pytest.mark.parametrize("missing", ["closed", "isatty", "flush"])
+def test_a_stream_may_lack_what_is_not_write(monkeypatch, missing):
+    members = {"text": "", "closed": False, "isatty": lambda self: False, "flush": lambda self: None}
+    members["write"] = lambda self, text: setattr(self, "text", self.text + text)
+    del members[missing]
+    stream = type("Stream", (), members)()
+    monkeypatch.setattr(sys, "stderr", stream)
+    fit(3)
+    assert stream.text.endswith("taken\n")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "0:01:00"), (3661.9, "1:01:01"), (360000, "100:00:00")],

@@ -22,15 +22,16 @@ class Progress:
     rows : int
         Rows of an epoch.
     stream : text file, optional
-        Where to write, stderr unless given.
+        Where to write, stderr unless given.  Of a stand-in for a file only `write` is asked: without `isatty` it is
+        no terminal, without `closed` it is open, without `flush` it has none to do.
     """
 
     def __init__(self, epochs: int, rows: int, stream: TextIO | None = None) -> None:
         self._epochs, self._rows = epochs, rows
         self._stream: TextIO | None = sys.stderr if stream is None else stream
-        if self._stream is not None and self._stream.closed:
+        if getattr(self._stream, "closed", False):
             self._stream = None
-        terminal = self._stream is not None and self._stream.isatty()
+        terminal = getattr(self._stream, "isatty", lambda: False)()
         # ipykernel's OutStream obeys a carriage return, though it says that it is no terminal.
         self._live = terminal or type(self._stream).__module__.split(".")[0] == "ipykernel"
         self._width = shutil.get_terminal_size().columns - 1 if terminal else None
@@ -86,7 +87,8 @@ class Progress:
             return
         try:
             self._stream.write(text)
-            self._stream.flush()
+            if hasattr(self._stream, "flush"):
+                self._stream.flush()
         except (OSError, ValueError):  # nobody reads it any more (broken pipe, closed file): train on in silence
             self._stream = None
 
