@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -243,6 +244,24 @@ def test_an_error_in_a_callback_or_metric_comes_out_and_leaves_an_epochs_end(bac
     with pytest.raises(ZeroDivisionError):
         net.fit(X, Y, validation=(X, Y), metric=lambda y, outputs: 1 / 0)
     np.testing.assert_array_equal(net.parameters, ends[0])
+
+
+@pytest.mark.parametrize("wrong", ["good", "0.5", b"1", np.ones(2), [[1], [1, 2]], None, 1j, np.complex64(1)], ids=repr)
+def test_a_metric_that_is_no_number_is_refused_and_leaves_its_epochs_end(wrong):
+    net, expected = regression(), regression()
+    expected.fit(X, Y, epochs=2)
+    measured = iter([0.5, wrong])
+    message = f"metric: expected a callable that returns a number, got {wrong!r} from it"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        net.fit(X, Y, validation=(X, Y), metric=lambda y, outputs: next(measured))
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
+
+
+@pytest.mark.parametrize("number", [2, True, np.float32(2), np.array(2.5), Fraction(1, 2), np.nan], ids=repr)
+def test_a_metric_may_be_any_real_number(number):
+    history = regression().fit(X, Y, epochs=1, validation=(X, Y), metric=lambda y, outputs: number)
+    assert type(history.metric[0]) is float
+    np.testing.assert_equal(history.metric, [float(number)])
 
 
 def test_divergence_leaves_the_last_finite_epochs_end(backend):

@@ -422,8 +422,8 @@ class Network:
         """Train the network on the rows of x and y.
 
         Everything is checked first: after a ValueError the network is as it was, but for what callbacks have done,
-        whose plans are checked epoch by epoch.  Ctrl-C ends training between two updates, and the network keeps what
-        the updates before have done.
+        whose plans are checked epoch by epoch, and for the epochs up to a metric that is no number.  Ctrl-C ends
+        training between two updates, and the network keeps what the updates before have done.
 
         Parameters
         ----------
@@ -452,7 +452,8 @@ class Network:
             Data (x, y) to evaluate after every epoch.
         metric : {"auto", "accuracy", "r2"}, callable or None, default "auto"
             What to compute on the validation data beside the loss.  auto: accuracy for cross_entropy and
-            binary_cross_entropy, r2 for squared_error and poisson.  A callable is given the targets and the outputs.
+            binary_cross_entropy, r2 for squared_error and poisson.  A callable is given the targets and the outputs
+            and returns a number.
         reduction : {"mean", "sum"}, default "mean"
             Average or add up the losses of a batch, and those that the history reports over an epoch's rows.
         shuffle : bool, default True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -175,8 +175,8 @@ def fit(
                     raise
                 parameters[:] = trained
                 history.validation_loss.append(value)
-                if measured is not None:
-                    history.metric.append(float(measured))
+                if compute_metric is not None:
+                    history.metric.append(metric_value(measured))
             history.loss.append(total / n_rows if mean else total)
             history.seconds.append(seconds)
             if line is not None:
@@ -296,6 +296,14 @@ def find_metric(metric: Any, loss: Loss, layout: Layout) -> tuple[str, Metric | 
         return name, r2
     each_output = loss.code == BINARY_CROSS_ENTROPY
     return name, partial(accuracy, each_output=each_output, middle=threshold(layout))
+
+
+def metric_value(value: Any) -> float:
+    """Return what a metric has computed as a float."""
+    with suppress(TypeError, ValueError):  # what is no number, or has rows of different lengths
+        if np.ndim(value) == 0 and np.isrealobj(value) and not isinstance(value, str | bytes):
+            return float(value)
+    raise ValueError(f"metric: expected a callable that returns a number, got {value!r} from it")
 
 
 def _checked_validation(validation: Any, layout: Layout, dtype: np.dtype, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
