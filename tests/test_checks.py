@@ -467,3 +467,24 @@ def test_sample_weight(weights, expected):
         with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
             method(np.ones((37, 3)), np.ones((37, 2)), sample_weight=weights)
     assert np.array_equal(network.parameters, before)
+
+
+@pytest.mark.parametrize(("weight", "total"), [(1e308, "inf"), (1e-310, "4e-310"), (5e-324, "2e-323")])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_sample_weight_whose_sum_has_no_inverse(weight, total, reduction):
+    network = fnn.Network([3, 2], dtype="float64")
+    before = network.parameters.copy()
+    expected = f"sample_weight: expected numbers that add up to 2.2e-308 to 1.8e+308, got the sum {total}"
+    for method in (network.fit, network.loss_and_gradient):
+        with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+            method(np.ones((4, 3)), np.ones((4, 2)), sample_weight=np.full(4, weight), reduction=reduction)
+    assert np.array_equal(network.parameters, before)
+
+
+@pytest.mark.parametrize("weight", [1e306, 1e-308])
+def test_sample_weight_whose_sum_still_has_an_inverse(weight):
+    network, x, y = fnn.Network([3, 2], dtype="float64"), np.ones((4, 3)), np.ones((4, 2))
+    value, gradient = network.loss_and_gradient(x, y)
+    weighted = network.loss_and_gradient(x, y, sample_weight=np.full(4, weight))
+    np.testing.assert_allclose(weighted[0], value, rtol=1e-12)
+    np.testing.assert_allclose(weighted[1], gradient, rtol=1e-12)

@@ -188,7 +188,10 @@ def targets(
 
 
 def row_weights(data: Any, n_rows: int, dtype: np.dtype, argument: str) -> np.ndarray | None:
-    """Return how often each row counts as (N,) of `dtype`, None for none: finite, >= 0, not all 0."""
+    """Return how often each row counts as (N,) of `dtype`, None for none: finite, >= 0, not all 0.
+
+    What they add up to must have an inverse, which a mean needs: neither infinite nor subnormal.
+    """
     if data is None:
         return None
     array = real_array(data, argument)
@@ -198,6 +201,13 @@ def row_weights(data: Any, n_rows: int, dtype: np.dtype, argument: str) -> np.nd
     _check_range(weights, 0.0, math.inf, "numbers >= 0", argument)
     if not weights.any():
         raise ValueError(f"{argument}: expected a number > 0 among them, got {n_rows} zeros")
+    with np.errstate(over="ignore"):
+        total = weights.sum(dtype=np.float64)
+    low, high = np.finfo(np.float64).tiny, np.finfo(np.float64).max
+    if not low <= total <= high:
+        raise ValueError(
+            f"{argument}: expected numbers that add up to {low:.2g} to {high:.2g}, got the sum {total:.2g}"
+        )
     return weights
 
 

@@ -372,7 +372,8 @@ class Network:
         threads : int, optional
             Threads to use at most; what `fnn.get_threads` says unless given.
         sample_weight : array_like, shape (N,), optional
-            How often each row counts, >= 0 and not all 0; the mean is the weighted one.
+            How often each row counts, >= 0 and not all 0; the mean is the weighted one.  Their sum is neither infinite
+            nor below the least normal float64.
 
         Returns
         -------
@@ -445,9 +446,9 @@ class Network:
             is thrown to the other side of zero.  So no weight dies at zero; it may slow down online training, which
             then goes through all weights at every row.
         sample_weight : array_like, shape (N,), optional
-            How often each row counts, >= 0 and not all 0.  With reduction "mean" a batch's loss is the weighted mean of
-            its rows, and a batch of zeros stands still; the history has the mean over the batches, each counting as its
-            number of rows.
+            How often each row counts, >= 0 and not all 0, their sum neither infinite nor below the least normal
+            float64.  With reduction "mean" a batch's loss is the weighted mean of its rows, and a batch of zeros stands
+            still; the history has the mean over the batches, each counting as its number of rows.
         validation : pair of array_like, optional
             Data (x, y) to evaluate after every epoch.
         metric : {"auto", "accuracy", "r2"}, callable or None, default "auto"
