@@ -759,3 +759,20 @@ def test_several_labels_a_row():
     assert model.predict(x).shape == model.predict_proba(x).shape == y.shape
     assert model.predict_log_proba(x).max() <= 0
     assert cross_validate(model, x, y, cv=2)["test_score"].mean() > 0.3
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "transform"])
+def test_outputs_that_overflow_are_told_of_alike_on_every_backend(backend, method):
+    x, y = (wine if method != "predict" else diabetes)()
+    model = (classifier if method != "predict" else regressor)(max_iter=1).fit(x, y)
+    for weights in model.coefs_:
+        weights[:] = 1e200
+    message = (
+        "overflow: predict gave NaN or infinity for some rows, the first of them row 0; are x or the parameters too "
+        "large for float64?"
+    )
+    large = np.full((1, x.shape[1]), 1e200)
+    with pytest.warns(RuntimeWarning) as caught:
+        getattr(model, method)(np.concatenate([large, -large]))
+    assert [str(warning.message) for warning in caught] == [message]
+    getattr(model, method)(-large)  # any warning would be an error

@@ -254,6 +254,41 @@ def test_predict_takes_some_rows_at_a_time(monkeypatch):
     np.testing.assert_allclose(net.predict(x), whole, rtol=1e-12, atol=1e-14)
 
 
+def large_network(output="identity"):
+    net = fnn.Network([1, 2, 2], activation="relu", output=output, init="zeros")
+    net.weights = [[[1e30, 1]], [[1e30, 0], [0, 1]]]
+    return net
+
+
+@pytest.mark.parametrize("output", ["identity", "softmax", "exp"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"], ids=lambda dtype: f"x {dtype}")
+@pytest.mark.parametrize("method", ["predict", "predict_class"])
+def test_outputs_that_overflow_are_told_of_alike_on_every_backend(backend, output, dtype, method):
+    net = large_network(output)
+    predict = getattr(net, method)
+    message = (
+        "overflow: predict gave NaN or infinity for some rows, the first of them row {}; are x or the parameters too "
+        "large for float32?"
+    )
+    for rows, first in (([[1]], 0), ([[-1], [-2], [1], [-1], [1]], 2)):
+        with pytest.warns(RuntimeWarning) as caught:
+            predict(np.array(rows, dtype))
+        assert [str(warning.message) for warning in caught] == [message.format(first)]
+    predict(np.array([[-1], [0]], dtype))  # any warning would be an error
+
+
+def test_the_warning_of_overflow_names_the_line_that_predicts():
+    with pytest.warns(RuntimeWarning, match=r"^overflow: predict gave NaN or infinity for some rows") as caught:
+        large_network().predict([[1]])
+    assert caught[0].filename == __file__
+
+
+def test_an_overflow_that_the_outputs_do_not_show_is_silent(backend):
+    net = fnn.Network([1, 1, 1], activation="relu", output="sigmoid", init="zeros")
+    net.weights = [[[1e30]], [[1e30]]]
+    assert net.predict([[1]]).tolist() == [[1]]
+
+
 def test_predict_class_is_the_first_of_the_highest():
     net = fnn.Network([4, 4], init="zeros")
     net.weights[0] = np.eye(4)

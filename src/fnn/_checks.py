@@ -6,6 +6,7 @@ Every error says which argument, what was expected and what came.  Nothing here 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,15 +91,19 @@ def is_mean(reduction: Any) -> bool:
 
 def real_array(data: Any, argument: str) -> np.ndarray:
     """Return `data` as an array of booleans, integers or floats, whatever its shape; no copy of an array."""
-    if type(data) is not np.ndarray and np.ma.is_masked(data):
-        raise ValueError(f"{argument}: expected no masked values, got {np.ma.getmaskarray(data).sum()}")
-    try:
-        array = np.asarray(data)
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{argument}: expected an array of numbers, got {type(data).__name__}: {error}") from None
+    array = data if type(data) is np.ndarray else _as_array(data, argument)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{argument}: expected real numbers, got {type(data).__name__} of dtype {array.dtype}")
     return array
+
+
+def _as_array(data: Any, argument: str) -> np.ndarray:
+    if np.ma.is_masked(data):
+        raise ValueError(f"{argument}: expected no masked values, got {np.ma.getmaskarray(data).sum()}")
+    try:
+        return np.asarray(data)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{argument}: expected an array of numbers, got {type(data).__name__}: {error}") from None
 
 
 def table(data: Any, n_columns: int, argument: str) -> np.ndarray:
@@ -151,6 +156,17 @@ def as_finite(array: np.ndarray, dtype: np.dtype, argument: str, first_row: int 
                 f"{_place(first_row + rows.start + row, *column)}"
             )
     return result
+
+
+def warn_of_overflow(outputs: np.ndarray, stacklevel: int) -> None:
+    """Warn that predicted outputs (N, O) are not all finite, with the same words on every backend."""
+    row = int(np.isfinite(outputs).all(axis=1).argmin())
+    warnings.warn(
+        f"overflow: predict gave NaN or infinity for some rows, the first of them row {row}; are x or the parameters "
+        f"too large for {outputs.dtype}?",
+        RuntimeWarning,
+        stacklevel + 1,
+    )
 
 
 def _place(*indices: np.integer[Any] | int) -> str:

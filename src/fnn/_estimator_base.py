@@ -497,6 +497,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
                 chunk = rows_of[rows].toarray() if issparse(X) else rows_of[rows]
                 x = np.require(chunk, dtype, ["C", "A"])
                 outputs[rows] = _dispatch.kernels.predict(layout, parameters, x, threads)
+        if not _dispatch.kernels.is_finite(outputs):
+            _checks.warn_of_overflow(outputs, stacklevel=3)
         return outputs
 
     def __getstate__(self) -> dict[str, Any]:

@@ -311,17 +311,24 @@ class Network:
         ------
         ValueError
             As `forward`.
+
+        Warns
+        -----
+        RuntimeWarning
+            An output is NaN or infinite.
         """
         layout, parameters, kernels = self._layout, _checks.loadable(self._parameters), _dispatch.kernels
         rows = _checks.table(x, layout.sizes[0], "x")
         if _checks.is_ready(rows, parameters.dtype) and kernels.is_finite(rows):  # no copy, and no time to lose
             threads = 1 if len(rows) == 1 else _threads.get_threads()
-            ready: np.ndarray = kernels.predict(layout, parameters, rows, threads)
-            return ready
-        outputs = np.empty((len(rows), layout.sizes[-1]), parameters.dtype)
-        for chunk in _checks.row_chunks(len(rows), sum(layout.sizes)):
-            finite = _checks.as_finite(rows[chunk], parameters.dtype, "x", chunk.start)
-            outputs[chunk] = kernels.predict(layout, parameters, finite, _threads.get_threads())
+            outputs: np.ndarray = kernels.predict(layout, parameters, rows, threads)
+        else:
+            outputs = np.empty((len(rows), layout.sizes[-1]), parameters.dtype)
+            for chunk in _checks.row_chunks(len(rows), sum(layout.sizes)):
+                finite = _checks.as_finite(rows[chunk], parameters.dtype, "x", chunk.start)
+                outputs[chunk] = kernels.predict(layout, parameters, finite, _threads.get_threads())
+        if not kernels.is_finite(outputs):
+            _checks.warn_of_overflow(outputs, stacklevel=2)
         return outputs
 
     def predict_class(self, x: ArrayLike) -> np.ndarray:
@@ -342,6 +349,11 @@ class Network:
         ------
         ValueError
             As `forward`.
+
+        Warns
+        -----
+        RuntimeWarning
+            As `predict`.
         """
         outputs = self.predict(x)
         if outputs.shape[1] == 1:
