@@ -337,15 +337,31 @@ def test_a_damaged_archive_is_a_value_error(tmp_path_factory, place, change):
         ("d.csv", text(""), "d.csv: expected rows of at least two columns, got shape (0, 1)"),
         ("d.csv", text("a,b\n"), "d.csv: expected rows of at least two columns, got shape (0, 1)"),
         ("d.csv", text("1\n2\n"), "d.csv: expected rows of at least two columns, got shape (2, 1)"),
-        ("d.csv", text("1,2\n3,four\n"), "d.csv: could not convert string 'four' to float64 at row 1, column 2"),
-        ("d.csv", text("1,2\n3\n"), "d.csv: the number of columns changed from 2 to 1 at row 2"),
+        ("d.csv", text("1,2\nthree,4\n"), "d.csv: line 2, column 1: expected a number, got 'three'"),
+        ("d.csv", text("a,b\n\n1,2\n\n3,\n"), "d.csv: line 5, column 2: expected a number, got ''; classes are"),
+        ("d.csv", text('a,b\n1,2\n"1_0",3\n'), "d.csv: line 3, column 1: expected a number, got '1_0'"),
+        ("d.csv", text("1,2\n3\n"), "d.csv: line 2: expected 2 columns as in the lines before, got 1"),
+        ("d.csv", text("a,b,c\n1,2\n3,4,5\n"), "d.csv: line 3: expected 2 columns as in the lines before, got 3"),
+        ("d.csv", text("1,2\n3," + 150_000 * "x"), "d.csv: line 2: field larger than field limit (131072)"),
+        (
+            "d.csv",
+            text("height,rich\n1,yes\n2,no\n"),
+            "d.csv: line 2, column 2: expected a number, got 'yes'; classes are whole numbers 0, 1, 2, ...",
+        ),
         ("d.csv", text("1,-1\n3,1\n"), "y: expected class labels 0, 1, 2, ..., got -1.0 in row 0"),
-        ("d.csv", lambda path: path.write_bytes(b"a,b\n1,\xff\n"), "d.csv: 'utf-8' codec can't decode"),
+        ("d.csv", lambda path: path.write_bytes(b"a,b\n1,\xff\n"), "d.csv: expected text in UTF-8, got the byte 0xff"),
     ],
 )
 def test_bad_data_take_one_line(capsys, tmp_path, name, write, message):
     write(tmp_path / name)
     refused(capsys, f"error: {message}", "train", name)
+
+
+def test_a_bad_table_is_not_told_of_in_numpy_s_words(capsys):
+    for content in ("1,2\n3\n", "1,2\nthree,4\n", "1,yes\n2,no\n"):
+        Path("d.csv").write_text(content)
+        assert main(["train", "d.csv"]) == 2
+        assert not re.search("usecols|row|convert", capsys.readouterr().err)
 
 
 def test_a_damaged_model_takes_one_line(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import sys
 import warnings
@@ -11,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import numpy as np
 
@@ -284,15 +285,40 @@ def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # no rows: an error of its own, below
         try:
-            first = file.readline()
-            if _is_number(first.rsplit(",", 1)[-1]):
+            has_names = not _is_number(file.readline().rsplit(",", 1)[-1])
+            if not has_names:
                 file.seek(0)
             table = np.loadtxt(file, delimiter=",", comments=None, quotechar='"', ndmin=2)
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path}: expected text in UTF-8, got the byte 0x{error.object[error.start]:02x}"
+            ) from None
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            file.seek(0)
+            raise ValueError(f"{path}: {_csv_fault(file, has_names) or error}") from None
     if len(table) == 0 or table.shape[1] < 2:
         raise ValueError(f"{path}: expected rows of at least two columns, got shape {table.shape}")
     return table[:, :-1], table[:, -1]
+
+
+def _csv_fault(file: TextIO, has_names: bool) -> str | None:
+    """Say what is wrong with the first bad line of a table, counted as an editor does, or None if all is well."""
+    reader = csv.reader(file)
+    columns = 0
+    try:
+        for fields in reader:
+            if not fields or (has_names and reader.line_num == 1):
+                continue
+            columns = columns or len(fields)
+            if len(fields) != columns:
+                return f"line {reader.line_num}: expected {columns} columns as in the lines before, got {len(fields)}"
+            for number, field in enumerate(fields, start=1):
+                if not _is_number(field):
+                    hint = "; classes are whole numbers 0, 1, 2, ..." if number == columns else ""
+                    return f"line {reader.line_num}, column {number}: expected a number, got {field!r}{hint}"
+    except csv.Error as error:
+        return f"line {reader.line_num}: {error}"
+    return None
 
 
 def _is_number(text: str) -> bool:
@@ -300,7 +326,7 @@ def _is_number(text: str) -> bool:
         float(text.strip().strip('"'))
     except ValueError:
         return False
-    return True
+    return "_" not in text  # which Python takes, NumPy does not
 
 
 def _split(n_rows: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
