@@ -32,6 +32,7 @@ SIMD = [
     "_formulas.h",
     "_dropout.h",
     "_tiles.h",
+    "_sparse.h",
     "_online.h",
     "_narrow.h",
 ]

@@ -10,6 +10,7 @@ B. A `Workspace` holds one working copy of the parameters and all scratch, in on
 C. A step: of each layer the threads share the neurons or the batch's rows, forward, to the loss and backward, and meet
    only where one needs what another has computed.  Then each takes its own tiles of the layer's gradient, which become
    the saturated update while they are still in registers, as soon as all have read the weights: while they are in cache.
+   Products of wide layers skip zeros where there are enough of them, with the same bits (`_backprop_sparse.pxi`).
 D. No number's sum is split, but into the two halves of a batch that one thread takes as well, so any number of threads
    gives the same bits.
 
@@ -47,6 +48,7 @@ include "_backprop_rows.pxi"
 include "_backprop_skips.pxi"
 include "_backprop_corners.pxi"
 include "_backprop_dropout.pxi"
+include "_backprop_sparse.pxi"
 
 
 cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread,
@@ -54,8 +56,8 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
     """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z unless it has a corner.  x: the input rows of
     the first layer where they lie, or NULL."""
     cdef const Layer *layer = &plan.layers[l]
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k, inner, o, r, next_r
-    cdef Py_ssize_t slab, p, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k = 0, inner, o, r, next_r
+    cdef Py_ssize_t p, done, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
     cdef int code = FNN_IDENTITY if l == plan.n_layers - 1 else layer.code
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *v
@@ -63,10 +65,13 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
     cdef real *bias
     if layer.skip:
         join_share(arena, plan, l, share)
-    for slab in range(pieces(layer.inputs, INNER)):
-        k = slab * INNER
-        inner = min(INNER, layer.inputs - k)
-        for p in range(share.first, share.last):
+    while k < layer.inputs:
+        inner, done = min(FNN_TERMS, layer.inputs - k), 0
+        if layer.sparse_input:
+            done = sparse_forward_slab(arena, plan, layer, share, thread, u, k, inner, code)
+        if not done:
+            inner = min(INNER, layer.inputs - k)
+        for p in range(share.first + done, share.last):
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
             w = arena + layer.weights + o * layer.height
@@ -80,10 +85,11 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
                 v = arena + layer.v + o * plan.room + r * panel
                 if x is NULL:
                     forward_tile(v, next_r - r, vecs, u + k * plan.room + r * panel, room, inner, w, bias,
-                                 k + INNER >= layer.inputs, code, layer.slope)
+                                 k + inner == layer.inputs, code, layer.slope)
                 else:
                     forward_tile_of_rows(v, next_r - r, vecs, x + r, k, inner, w, bias,
-                                         k + INNER >= layer.inputs, code, layer.slope)
+                                         k + inner == layer.inputs, code, layer.slope)
+        k += inner
     if layer.bend:
         bend_share(arena, plan, l, share)
 
@@ -98,8 +104,8 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share shar
     """
     cdef const Layer *layer = &plan.layers[l]
     cdef const Layer *below = &plan.layers[l - 1]
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k, inner, i, r, next_r
-    cdef Py_ssize_t slab, p, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k = 0, inner, i, r, next_r
+    cdef Py_ssize_t p, done, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
     cdef Py_ssize_t last = pieces(layer.inputs, panel) if layer.skip else share.last
     cdef real *to = arena + (plan.input_delta if layer.skip else below.g)
     cdef bint goes_on = layer.gathers and not layer.skip
@@ -107,10 +113,13 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share shar
     cdef real *wt = arena + plan.block + thread * INNER * panel
     if rows == 0:
         return
-    for slab in range(pieces(layer.outputs, INNER)):
-        k = slab * INNER
-        inner = min(INNER, layer.outputs - k)
-        for p in range(share.first, last):
+    while k < layer.outputs:
+        inner, done = min(FNN_TERMS, layer.outputs - k), 0
+        if layer.sparse_delta:
+            done = sparse_backward_slab(arena, plan, layer, below, share, thread, k, inner)
+        if not done:
+            inner = min(INNER, layer.outputs - k)
+        for p in range(share.first + done, last):
             i = p * panel
             vecs = vectors(layer.inputs - i, vector)
             transpose_block_of(wt, arena, plan, layer, i, k, k + inner)
@@ -120,8 +129,9 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share shar
                 backward_tile(
                     to + i * plan.room + r * panel, next_r - r, vecs,
                     arena + layer.g + k * plan.room + r * panel, room, inner, wt,
-                    k == 0 and not goes_on, k + INNER >= layer.outputs and not layer.skip,
+                    k == 0 and not goes_on, k + inner == layer.outputs and not layer.skip,
                     arena + layer.u + i * plan.room + r * panel, code, below.slope)
+        k += inner
     if layer.skip:
         spread_share(arena, plan, l, share)
     if below.dropout.on:
@@ -144,6 +154,30 @@ cdef inline fnn_rule without_decay(const fnn_rule *rule) noexcept nogil:
     return found
 
 
+cdef void bias_tiles(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t p, Rows span, real *state,
+                     const fnn_rule *rule) noexcept nogil:
+    """Eq. 7 to 9 for the biases of panel p, and for the three rows of its corners, which are sums as well."""
+    cdef Py_ssize_t panel = 2 * plan.lanes, o = p * panel, vecs = vectors(layer.outputs - o, plan.lanes), k
+    cdef Py_ssize_t width = vecs * plan.lanes, at = layer.weights + o * layer.height + layer.inputs * width
+    cdef Py_ssize_t rows = span.end - span.begin, matrix = plan.room * padded(layer.outputs, panel)
+    cdef Py_ssize_t begin = o * plan.room + span.begin * panel
+    bias_tile(arena + at, state + at, vecs, arena + layer.g + begin, rows, rule)
+    for k in range(layer.height - layer.inputs - 1):
+        at += width
+        bias_tile(arena + at, state + at, vecs, arena + layer.bend + k * matrix + begin, rows, rule)
+
+
+cdef void note_squares(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t p, Py_ssize_t begin,
+                       Py_ssize_t end, const Job *job) noexcept nogil:
+    """Sum the squared weights, unit by unit, from the panels [begin, end) of inputs to panel p of neurons."""
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, q
+    cdef Py_ssize_t width = vector * vectors(layer.outputs - p * panel, vector)
+    for q in range(begin, end):
+        job.squares[layer.units + p * pieces(layer.inputs, panel) + q] = sum_of_squares(
+            arena + layer.weights + p * panel * layer.height + q * panel * width,
+            min(panel, layer.inputs - q * panel) * width)
+
+
 cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span, const fnn_rule *rule, int thread,
                          int threads, const Job *job, const Chunk *next, const void **x) noexcept nogil:
     """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the rows `span`, and what `rule` makes of it.
@@ -154,7 +188,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     """
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, next_r, height, tiles, at
-    cdef Py_ssize_t block, begin, end, width, k, matrix = plan.room * padded(layer.outputs, panel)
+    cdef Py_ssize_t block, begin, end, done
     cdef Fetch fetch
     cdef Py_ssize_t rows = span.end - span.begin
     cdef Py_ssize_t together = max(1, plan.block_bytes // (max(1, rows) * panel * <Py_ssize_t>sizeof(real)))
@@ -162,32 +196,43 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     cdef Py_ssize_t panels = pieces(layer.outputs, panel), units = inner_panels * panels
     cdef Py_ssize_t first = units * thread // threads, last = units * (thread + 1) // threads
     cdef bint updates = rule.kind != FNN_STORE and rule.kind != FNN_ADD
+    cdef bint sparse = layer.sparse_input and rows >= LEAST_LISTED
     cdef fnn_rule own = rule_of(rule, layer), bias_rule = without_decay(&own)
     cdef real *state = arena + (plan.state if updates else plan.gradient)  # plain SGD has none and touches none
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input) + span.begin * panel
     cdef real *g
-    if layer.by_columns:  # the weights stay with the thread that reads them forward
+    if sparse:
+        together = panels_listed(plan, rows)
+    if sparse or layer.by_columns:  # the weights stay with the thread that reads them forward
         first, last = panels * thread // threads * inner_panels, panels * (thread + 1) // threads * inner_panels
     if next is not NULL:
-        width = pieces(layer.inputs * <Py_ssize_t>sizeof(real), 64)
-        fetch = fetch_of(plan, job, next, thread, width, (last - first) * pieces(panel, FNN_ROWS))
+        fetch = fetch_of(plan, job, next, thread, pieces(layer.inputs * <Py_ssize_t>sizeof(real), 64),
+                         (last - first) * pieces(panel, FNN_ROWS))
     for block in range(pieces(inner_panels, together)):
-        for p in range(first // inner_panels, pieces(last, inner_panels)):
+        done = 0
+        if sparse:
+            done = sparse_gradient_block(
+                arena, plan, layer, u, block * together, min(inner_panels, (block + 1) * together),
+                first // inner_panels, last // inner_panels, span, thread, state, &own, updates, job,
+                &fetch if next else NULL)
+            if block == 0:
+                for p in range(done):
+                    bias_tiles(arena, plan, layer, first // inner_panels + p, span, state, &bias_rule)
+        for p in range(first // inner_panels + done, pieces(last, inner_panels)):
             begin = max(block * together, first - p * inner_panels)
             end = min(inner_panels, (block + 1) * together, last - p * inner_panels)
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
             g = arena + layer.g + o * plan.room + span.begin * panel
+            if updates and job.alpha:
+                note_squares(arena, plan, layer, p, begin, end, job)
             for q in range(begin, end):
                 i = q * panel
                 height = min(panel, layer.inputs - i)
                 tiles = pieces(height, FNN_ROWS)
-                if updates and job.alpha:
-                    at = layer.weights + o * layer.height + i * vecs * vector
-                    job.squares[layer.units + p * inner_panels + q] = sum_of_squares(arena + at, height * vecs * vector)
                 for tile in range(tiles):
                     if next is not NULL:
-                        fetch_rows(&fetch, <const real *>job.x, job.order, layer.inputs, width)
+                        fetch_rows(&fetch, <const real *>job.x, job.order, layer.inputs)
                     r = height * tile // tiles
                     at = layer.weights + o * layer.height + (i + r) * vecs * vector
                     next_r = height * (tile + 1) // tiles
@@ -196,12 +241,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
                     else:
                         gradient_tile_of_rows(arena + at, state + at, next_r - r, vecs, x, i + r, g, rows, &own)
                 if i == 0:
-                    at = layer.weights + o * layer.height + layer.inputs * vecs * vector
-                    bias_tile(arena + at, state + at, vecs, g, rows, &bias_rule)
-                    for k in range(layer.height - layer.inputs - 1):  # a corner's three rows, which are sums as well
-                        at += vecs * vector
-                        bias_tile(arena + at, state + at, vecs,
-                                  arena + layer.bend + k * matrix + o * plan.room + span.begin * panel, rows, &bias_rule)
+                    bias_tiles(arena, plan, layer, p, span, state, &bias_rule)
 
 
 cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, const Job *job, int thread) noexcept nogil:

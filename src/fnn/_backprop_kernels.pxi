@@ -41,6 +41,21 @@ cdef extern from "_simd.h" nogil:
                                const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
+    const int FNN_TERMS
+    const int FNN_QUAD
+    ctypedef struct fnn_lists:
+        void *values
+        uint32_t *places
+        int32_t *ends
+        Py_ssize_t rows
+    void list_rows(const fnn_lists *lists, Py_ssize_t begin, Py_ssize_t end, const void *rows, Py_ssize_t panel,
+                   Py_ssize_t terms)
+    void sparse_forward(void *c, Py_ssize_t panel, const fnn_lists *lists, const void *w, Py_ssize_t step,
+                        Py_ssize_t terms, const void *bias, bint finish, int code, double slope, bint goes_on)
+    void sparse_backward(void *c, Py_ssize_t panel, const fnn_lists *lists, const void *wt, Py_ssize_t step, bint start,
+                         bint finish, const void *activation, int code, double slope)
+    void sparse_gradient(void *w, void *state, Py_ssize_t step, const fnn_lists *lists, Py_ssize_t begin, Py_ssize_t end,
+                         const void *g, Py_ssize_t panel, void *partial, bint start, bint finish, const fnn_rule *rule)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
     void fetch_line(const void *next)
     void fetch_ahead(const void *next, Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts)

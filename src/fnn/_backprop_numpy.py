@@ -359,6 +359,7 @@ class Workspace:
         self.batch_size = batch_size
         self.threads = 1
         self.by_columns, self.halves = [False] * layout.n_layers, False
+        self.sparse = [(False, False)] * layout.n_layers
         self.parameters = np.zeros(layout.n_parameters, dtype)
         self.gradient = np.zeros_like(self.parameters)
         self.partial = np.zeros_like(self.parameters) if batch_size > CHUNK_ROWS else None

@@ -49,6 +49,8 @@ cdef struct Layer:
     # back, all take what each row adds to the gradient of left slope, offset and right slope; else 0.
     Py_ssize_t bend
     Py_ssize_t index  # offset in the index list of its inputs (online)
+    bint may_list  # whether its shape lets its products skip zeros of u
+    bint sparse_input, sparse_delta  # whether they do skip zeros of u, and of g, where those are many enough
     bint listed  # whether it lists those that are not zero, or takes all
     bint by_columns  # whether the team's threads share its neurons, or the rows of the batch
     double rate_scale, rate  # what it multiplies the rule's rate by, and what comes out of that (online)
@@ -71,6 +73,8 @@ cdef struct Plan:
     Py_ssize_t input_delta  # offset in the arena of the slope of the loss by the input of a layer that skips
     Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
     Py_ssize_t block  # offset in the arena of each thread's block of W^T: a panel of INNER rows
+    Py_ssize_t list_rows  # rows of which there are lists at a time
+    Py_ssize_t lists, lists_room  # offset in the arena of each thread's lists of a product that skips zeros; their room
     Layer *layers
     Dropout input_dropout
     int narrow  # bytes of the vector that every layer fits, 16, 32 or 64, its padding zero (online); else 0

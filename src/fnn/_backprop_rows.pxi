@@ -81,7 +81,7 @@ cdef void gather_rows(real *arena, const Plan *plan, const Job *job, const Chunk
 
 
 cdef struct Fetch:  # the inputs of a chunk that are still to be asked for, cache line by cache line
-    Py_ssize_t row, last_row, line, quota  # the next line of the next row; lines to ask for at a time
+    Py_ssize_t row, last_row, line, width, quota  # the next line of the next row's; lines to ask for at a time
 
 
 cdef Fetch fetch_of(const Plan *plan, const Job *job, const Chunk *chunk, int thread, Py_ssize_t width,
@@ -90,13 +90,12 @@ cdef Fetch fetch_of(const Plan *plan, const Job *job, const Chunk *chunk, int th
     tiles wait while too many are under way."""
     cdef Rows rows = rows_read_by(plan, chunk.rows, thread, job.threads)
     cdef Fetch fetch
-    fetch.row, fetch.last_row, fetch.line = chunk.start + rows.begin, chunk.start + rows.end, 0
+    fetch.row, fetch.last_row, fetch.line, fetch.width = chunk.start + rows.begin, chunk.start + rows.end, 0, width
     fetch.quota = pieces((rows.end - rows.begin) * width, max(1, times))
     return fetch
 
 
-cdef inline void fetch_rows(Fetch *fetch, const real *x, const Py_ssize_t *order, Py_ssize_t inputs,
-                            Py_ssize_t width) noexcept nogil:
+cdef inline void fetch_rows(Fetch *fetch, const real *x, const Py_ssize_t *order, Py_ssize_t inputs) noexcept nogil:
     """Ask for the next lines of the rows of x (N, inputs)."""
     cdef Py_ssize_t count
     for count in range(fetch.quota):
@@ -104,5 +103,5 @@ cdef inline void fetch_rows(Fetch *fetch, const real *x, const Py_ssize_t *order
             return
         fetch_line(x + order[fetch.row] * inputs + fetch.line * (64 // <Py_ssize_t>sizeof(real)))
         fetch.line += 1
-        if fetch.line == width:
+        if fetch.line == fetch.width:
             fetch.row, fetch.line = fetch.row + 1, 0

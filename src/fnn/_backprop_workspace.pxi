@@ -126,10 +126,35 @@ cdef class Workspace:
         plan.block = at
         if plan.n_layers > 1:
             at += INNER * panel * self.most_threads
+        at += self._plan_lists(at, 3 * plan.rows * sum(layout.sizes) - (at - plan.layers[0].u))
         self._reserve(at)
         self._leave_inputs_where_they_are()
         self.threads = self._best_team()
         self.gain = self._seconds(1) - self._seconds(self.team)
+
+    def _plan_lists(self, Py_ssize_t at, Py_ssize_t spare):
+        """Find the products that may skip zeros, and room for each thread's lists at offset `at`, if they fit in what is
+        left of three batches of activations; return the numbers that they take."""
+        cdef Plan *plan = &self.plan
+        cdef Layer *layer
+        cdef Py_ssize_t l, fewest, width = 4 if self.single else 8, least = LISTED_BYTES // width
+        cdef bint wanted = False
+        if plan.rows <= MOST_LEFT or self.online or plan.halves or self.layout.has_skips:
+            return 0
+        fewest = max(plan.rows, FNN_TERMS)
+        plan.lists, plan.list_rows = at, fewest * pieces(LISTED_INPUTS, FNN_TERMS)
+        while plan.list_rows > fewest and list_numbers(plan, width) * self.most_threads > spare:
+            plan.list_rows -= fewest
+        plan.lists_room = list_numbers(plan, width)
+        if plan.lists_room * self.most_threads > spare:
+            return 0
+        for l in range(plan.n_layers):
+            layer = &plan.layers[l]
+            layer.may_list = layer.outputs >= least and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
+            layer.sparse_input = l > 0 and layer.may_list
+            layer.sparse_delta = l > 0 and layer.inputs >= least and layer.code == FNN_RELU and l < plan.n_layers - 1
+            wanted = wanted or layer.may_list or layer.sparse_delta
+        return plan.lists_room * self.most_threads if wanted else 0
 
     def _halving_pays(self):
         """Whether two threads should be the faster with a half of each batch, and there is room for a second gradient.
@@ -265,6 +290,21 @@ cdef class Workspace:
     def halves(self):
         """Whether a batch goes through as two halves."""
         return bool(self.plan.halves)
+
+    @property
+    def sparse(self):
+        """Of each layer, whether its products may skip zeros of its input, and of its delta; may be taken from them, to
+        compare."""
+        return [(bool(self.plan.layers[l].may_list), bool(self.plan.layers[l].sparse_delta))
+                for l in range(self.plan.n_layers)]
+
+    @sparse.setter
+    def sparse(self, chosen):
+        if any(new > old for news, olds in zip(chosen, self.sparse) for new, old in zip(news, olds)):
+            raise ValueError(f"sparse: expected at most {self.sparse}, got {chosen}")
+        for l in range(self.plan.n_layers):
+            self.plan.layers[l].may_list, self.plan.layers[l].sparse_delta = chosen[l]
+            self.plan.layers[l].sparse_input = l > 0 and chosen[l][0]
 
     @property
     def by_columns(self):

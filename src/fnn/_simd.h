@@ -4,8 +4,8 @@
    A. One source for every build.  GCC's and Clang's vector extensions take the width that the compiler's flags allow:
       64 bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain C.
    B. One source for float and double.  The file includes itself once for each (_both_types.h), and so _vector_math.h,
-      _formulas.h, _dropout.h, _tiles.h, _online.h and _narrow.h.  FN(name) is name_f32 or name_f64, and the macros at the
-      end of the common part choose between the two by the type of a pointer.
+      _formulas.h, _dropout.h, _tiles.h, _sparse.h, _online.h and _narrow.h.  FN(name) is name_f32 or name_f64, and the
+      macros at the end of the common part choose between the two by the type of a pointer.
    C. Panels.  A matrix of R rows and N columns is stored as panels of PANEL (two vectors) columns, each panel row after
       row, so that a tile of any product reads and writes memory in order and powers of two alias nothing.  A weight
       matrix's last panel is one vector wide if that holds its columns.  Columns of padding are zero.
@@ -75,6 +75,20 @@ typedef struct {
     int brakes, fixed_nu; /* FISTA: whether there is a second state, the last gradient; whether all moves are repeated */
 } fnn_rule;
 
+#define FNN_QUAD 4 /* panels, of eight vectors, that a list is multiplied with at once */
+#if FNN_BYTES == 64
+#define FNN_TERMS 64 /* in a list at most: so many rows of four panels fill two thirds of the first-level cache */
+#else
+#define FNN_TERMS 128
+#endif
+
+typedef struct { /* what of some rows is not zero, row after row; see _sparse.h */
+    void *values;
+    uint32_t *places; /* of the values' factors, in bytes from the start of a panel */
+    int32_t *ends; /* of the rows' lists */
+    ptrdiff_t rows;
+} fnn_lists;
+
 typedef struct { /* of a network whose every layer fits one vector */
     ptrdiff_t inputs, outputs; /* I, O */
     ptrdiff_t weights, transposed, u, v, g; /* offsets in the arena; u not of the first layer */
@@ -136,6 +150,10 @@ typedef struct { /* of a network whose every layer fits one vector */
 #define bias_tile(w, ...) FNN_TYPED(bias_tile, w)(w, __VA_ARGS__)
 #define update_values(w, ...) FNN_TYPED(update_values, w)(w, __VA_ARGS__)
 #define transpose_block(to, ...) FNN_TYPED(transpose_block, to)(to, __VA_ARGS__)
+#define list_rows(lists, begin, end, rows, ...) FNN_TYPED(list_rows, rows)(lists, begin, end, rows, __VA_ARGS__)
+#define sparse_forward(c, ...) FNN_TYPED(sparse_forward, c)(c, __VA_ARGS__)
+#define sparse_backward(c, ...) FNN_TYPED(sparse_backward, c)(c, __VA_ARGS__)
+#define sparse_gradient(w, ...) FNN_TYPED(sparse_gradient, w)(w, __VA_ARGS__)
 #define fetch_ahead(next, ...) FNN_TYPED(fetch_ahead, next)(next, __VA_ARGS__)
 #define list_nonzero(index, u, n) \
     _Generic((u), float *: list_nonzero_f32, const float *: list_nonzero_f32, double *: list_nonzero_f64, \
@@ -362,6 +380,7 @@ FNN_INLINE int FN(widen)(WIDE wide[LANES / WIDE_LANES], VEC v, ptrdiff_t n) {
 #ifndef FNN_SHORT
 #include "_dropout.h"
 #include "_tiles.h"
+#include "_sparse.h"
 #include "_online.h"
 #endif
 #include "_narrow.h"

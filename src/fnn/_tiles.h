@@ -185,6 +185,11 @@ FNN_INLINE void FN(settle)(REAL *w, REAL *state, VEC gradient, const fnn_rule *r
     FN(store)(w, FN(limited)(stepped, FN(load)(w), rule));
 }
 
+/* Whether a weight's step is all that an update is. */
+FNN_INLINE int FN(steps_freely)(const fnn_rule *rule) {
+    return rule->kind == FNN_PLAIN && rule->saturation == INFINITY && rule->decay == 0 && rule->floor == 0;
+}
+
 /* The same for n vectors. */
 static void FN(settle_all)(REAL *w, REAL *state, const VEC *gradient, int n, const fnn_rule *rule) {
     for (int j = 0; j < n; j++) FN(settle)(w + j * LANES, state + j * LANES, gradient[j], rule);
@@ -221,7 +226,7 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
             for (int v = 0; v < vecs; v++)
                 sums[r][v] = FN(both_halves)(sums[r][v], state + (r * vecs + v) * LANES, rule);
     /* What a small batch would wait for. */
-    if (rule->kind == FNN_PLAIN && rule->saturation == INFINITY && rule->decay == 0 && rule->floor == 0) {
+    if (FN(steps_freely)(rule)) {
         const REAL rate = (REAL)rule->rate;
         FNN_UNROLL for (int r = 0; r < rows; r++)
             for (int v = 0; v < vecs; v++) {
