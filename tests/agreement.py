@@ -699,6 +699,37 @@ def check_train_epoch(
     agree(got, *flat, what)
 
 
+def with_zeros(case: Case, zeros: float, seed: int = 1) -> Case:
+    """Return the case with so many of its inputs, at other places in every row, exactly 0."""
+    x = case.x.copy()
+    x[np.random.default_rng(seed).random(x.shape) < zeros] = 0
+    return replace(case, x=x)
+
+
+def check_lists_change_nothing(kernels: ModuleType, case: Case, rule: Rule, batch_size: int, threads: int = 1) -> None:
+    """Two epochs give the same bits whether products skip zeros or not."""
+    ends = []
+    for tiles in (False, True):
+        work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads)
+        work.threads = threads
+        if tiles:
+            work.sparse = [(False, False)] * case.layout.n_layers
+        work.load(case.parameters, rule.saturation)
+        totals = [
+            kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, True, None)
+            for order in (np.arange(len(case.x)), np.arange(len(case.x))[::-1].copy())
+        ]
+        parameters, state = np.empty_like(case.parameters), np.empty(rule.states * case.parameters.size, case.x.dtype)
+        work.store(parameters)
+        work.store_state(state)
+        ends.append((totals, work.penalties, parameters, state))
+    (totals, penalties, *arrays), (want_totals, want_penalties, *wanted) = ends
+    assert totals == want_totals
+    assert penalties == want_penalties
+    for got, want, what in zip(arrays, wanted, ("parameters", "state"), strict=True):
+        agree(got, want.astype(np.float64), np.zeros(1), f"{what} of {case.layout.sizes} by lists")
+
+
 def check_penalty_may_end(kernels: ModuleType, case: Case, rule: Rule) -> None:
     """A workspace that trains online with a penalty, then without, does as a fresh one that starts from there."""
     results = []

@@ -23,6 +23,7 @@ from fnn._formulas import ACTIVATIONS
 from fnn._optimizers import Rule
 
 DTYPES = ["float32", "float64"]
+COMPILED = [name for name in fnn.available_backends() if name != "numpy"]
 HIDDEN = ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "corner"]
 RULES = {
     "plain": Rule(0.02, 0.0, False, np.inf),
@@ -356,6 +357,101 @@ def test_adam_update(backend, size, dtype, betas, epsilon, saturation, seed):
 def test_fista_update(backend, size, dtype, brake, fixed_nu, saturation, floor, seed):
     rule = Rule(0.3, 0.0, False, saturation, fista=True, fast_brake=brake, fixed_nu=fixed_nu, floor=floor)
     agreement.check_saturated_update(_dispatch.kernels, size, dtype, rule, seed)
+
+
+# ---- Products that skip zeros --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", COMPILED, indirect=True)
+def test_which_products_may_skip_zeros(backend):
+    def sparse(sizes, dtype="float32", batch_size=100, hidden="relu"):
+        case = make_case(sizes, 1, hidden=hidden, dtype=dtype)
+        return _dispatch.kernels.Workspace(case.layout, np.dtype(dtype), batch_size, 0, 1).sparse
+
+    assert sparse((20, 512, 512, 9)) == [(True, False), (True, True), (False, False)]
+    assert sparse((20, 512, 511, 9)) == [(True, False), (False, True), (False, False)]
+    assert sparse((20, 511, 512, 9)) == [(False, False), (True, False), (False, False)]
+    assert sparse((20, 255, 256, 9), "float64") == [(False, False), (True, False), (False, False)]
+    assert sparse((20, 512, 512, 9), hidden="tanh") == [(True, False), (False, False), (False, False)]
+    assert sparse((20, 512, 512, 9), batch_size=64) == [(False, False)] * 3
+    case = make_case((20, 512, 9), 1)
+    work = _dispatch.kernels.Workspace(case.layout, np.dtype("float32"), 100, 0, 1)
+    work.sparse = [(False, False)] * 2
+    with pytest.raises(ValueError, match=r"sparse: expected at most \[\(False, False\), \(False, False\)\], got"):
+        work.sparse = [(True, False), (False, False)]
+
+
+@pytest.mark.parametrize("name", ["plain", "saturated", "penalised nesterov", "penalised adam", "floored fista"])
+@pytest.mark.parametrize(("batch_size", "dtype"), [(65, "float64"), (128, "float32"), (333, "float64")])
+@pytest.mark.parametrize("backend", COMPILED, indirect=True)
+def test_skipping_zeros_changes_no_bit_of_a_training(backend, name, batch_size, dtype):
+    """Batches of one list of terms and a little, of whole ones, and of several chunks."""
+    sizes = (300, 530, 523, 3) if dtype == "float32" else (300, 266, 301, 3)
+    case = agreement.with_zeros(make_case(sizes, 350, dtype=dtype), 0.5)
+    rule = ALL_RULES[name]._replace(rate=ALL_RULES[name].rate / 10)
+    for threads in (1, 3):
+        agreement.check_lists_change_nothing(_dispatch.kernels, case, rule, batch_size, threads)
+
+
+ZEROS = {
+    "rows": st.integers(65, 256),
+    "kept": st.sampled_from([0.0, 0.02, 0.3, 0.5, 0.55, 1.0]),
+    "whole_rows": st.booleans(),
+    "seed": st.integers(0, 99),
+}
+
+
+def some_of(values, rng, kept, whole_rows):
+    """Return the matrix with all but so many of its numbers, or of its rows, 0."""
+    return values * (rng.random((len(values), 1) if whole_rows else values.shape) < kept)
+
+
+@quick
+@given(inputs=st.sampled_from([1, 2, 63, 64, 65, 127, 128, 129, 300]), wide=st.integers(256, 340), **ZEROS)
+@pytest.mark.parametrize("backend", COMPILED, indirect=True)
+def test_skipping_zeros_of_the_inputs_changes_no_bit(backend, inputs, wide, rows, kept, whole_rows, seed):
+    case = make_case((inputs, wide, 2), rows, dtype="float64", seed=seed)
+    rng = np.random.default_rng(seed)
+    case = replace(case, x=some_of(rng.normal(size=case.x.shape), rng, kept, whole_rows))
+    agreement.check_lists_change_nothing(_dispatch.kernels, case, RULES["plain"], rows)
+
+
+@quick
+@given(
+    narrow=st.sampled_from([1, 2, 63, 64, 65, 127, 128, 129, 200]),
+    wide=st.integers(256, 340),
+    turned=st.booleans(),
+    **ZEROS,
+)
+@pytest.mark.parametrize("backend", COMPILED, indirect=True)
+def test_skipping_zeros_on_the_way_back_changes_no_bit(backend, narrow, wide, turned, rows, kept, whole_rows, seed):
+    """From a narrow layer to a wide one, whose input is listed, or from a wide to a narrow one, whose delta is."""
+    case = make_case((600, wide, narrow, 2) if turned else (600, narrow, wide, 2), 1, dtype="float64", seed=seed)
+    rng = np.random.default_rng(seed)
+    activations = [
+        some_of(rng.uniform(0.5, 1, (rows, width)), rng, kept, whole_rows) for width in case.layout.sizes[1:3]
+    ]
+    g = rng.normal(size=(rows, 2))
+    found = []
+    for skips in (True, False):
+        work = _dispatch.kernels.Workspace(
+            case.layout, np.dtype("float64"), rows, 0, 1, keep_gradient=True, halves=False
+        )
+        assert work.sparse[1] == (not turned, turned)
+        if not skips:
+            work.sparse = [(False, False)] * 3
+        work.load(case.parameters, np.inf)
+        for layer, v in enumerate(activations):
+            work.put("v", layer, v)
+        work.put("g", 2, g)
+        work.backward(rows)
+        work.add_gradient(rows, True)
+        gradient, delta = np.empty_like(case.parameters), np.empty_like(activations[0])
+        work.store_gradient(gradient)
+        work.take("g", 0, delta)
+        found.append((gradient, delta))
+    for got, want in zip(*found, strict=True):
+        assert np.array_equal(got, want)
 
 
 @quick

@@ -273,6 +273,21 @@ def columns(kernels):
             agreement.check_train_epoch(kernels, case, np.arange(67), rule, 67, threads=3, by_columns=True)
 
 
+def sparse(kernels):
+    """Lists of each product, that end within a vector, a panel and a slab of terms, beside panels that make no four
+    and a narrow one that would make four with others."""
+    for dtype, sizes in (("float32", (530, 570, 610, 2)), ("float64", (297, 301, 313, 2))):
+        case = agreement.with_zeros(make_case(sizes, 331, dtype=dtype), 0.6)
+        few = replace(case, x=case.x[:93], y=case.y[:93])
+        agreement.check_forward(kernels, few, ByTwin)
+        agreement.check_backward(kernels, few, ByTwin)
+        agreement.check_gradient(kernels, few, ByTwin)
+        for threads in (1, 2):
+            agreement.check_loss_and_gradient(kernels, case, 0.3, threads, ByTwin)
+        for rule, batch_size in ((PLAIN._replace(alpha=9), 67), (SATURATED, 131), (NESTEROV, 331)):
+            agreement.check_lists_change_nothing(kernels, case, rule, batch_size, threads=2)
+
+
 def nan(kernels):
     for hidden in ("relu", "tanh"):
         for batch_size in (1, 3):
@@ -310,6 +325,7 @@ CHECKS = {
     "penalised": penalised,
     "ceiling": ceiling,
     "columns": columns,
+    "sparse": sparse,
     "corners": corners,
     "dropout": dropout,
     "skips": skips,
@@ -373,6 +389,7 @@ HEADERS = [
     "_formulas.h",
     "_dropout.h",
     "_tiles.h",
+    "_sparse.h",
     "_online.h",
     "_narrow.h",
 ]
