@@ -105,6 +105,21 @@ def test_same_bits_of_halves(backend, net, rule):
         assert trained(case, batch_size, rule, threads, halves=True) == one, f"{threads} threads"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits_where_zeros_are_skipped(backend, dtype):
+    """Wide layers between ReLUs, and inputs of which half are zero, in batches of one chunk and of two.  One thread and
+    two skip zeros; for seven threads' lists there is no room."""
+    for rows, batch_size in ((150, 70), (300, 300)):
+        case = make_case((300, 700, 600, 4), rows, hidden="relu", dtype=dtype)
+        case.x[::2, ::3] = case.x[1::2, ::2] = 0
+        for threads in (1, 2) if backend != "numpy" else ():
+            work = _dispatch.kernels.Workspace(case.layout, case.parameters.dtype, batch_size, 0, threads)
+            assert work.sparse == [(True, False), (True, True), (False, False)]
+        one, *others = [trained(case, batch_size, PLAIN._replace(rate=0.0001), threads) for threads in THREADS]
+        for threads, other in zip(THREADS[1:], others, strict=True):
+            assert other == one, f"{threads} threads"
+
+
 def test_where_halves_are_taken(backend):
     """Where activations are many and weights few; never by the number of threads."""
     layout = make_case((30, 100, 1), 1).layout
