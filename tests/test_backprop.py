@@ -165,6 +165,16 @@ def test_every_activation_with_every_loss(backend, loss, output, labels, hidden,
         agreement.check_train_epoch(kernels, case, order, rule, 1)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("loss", "output", "labels"), LOSSES_TO_TRAIN)
+def test_every_loss_on_every_width_of_outputs(backend, loss, output, labels, dtype):
+    """Rows of one vector of outputs and of two, which go together, and of more."""
+    for width in (2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 67):
+        case = make_case((2, width), 19, output=output, loss=loss, labels=labels, dtype=dtype, seed=width)
+        z = np.random.default_rng(4).normal(0, 2, (19, width)).astype(dtype)
+        agreement.check_output_delta(_dispatch.kernels, case, z, 0.3)
+
+
 # ---- Every edge of every tile --------------------------------------------------------------------
 
 

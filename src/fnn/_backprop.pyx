@@ -365,7 +365,7 @@ cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, co
     cdef real[:, ::1] padded_row = np.zeros((3, padded(n, vector)), np.asarray(z).dtype)
     cdef const Layer *layer = &work.plan.layers[0]
     cdef const Py_ssize_t[::1] order = np.arange(z.shape[0])
-    if n <= vector and z.shape[0] > 1:
+    if go_together(n, vector) and z.shape[0] > 1:
         for group in range(pieces(z.shape[0], vector)):
             r = group * vector
             output_rows(&g[r, 0], &row_losses[r], &z[r, 0], n, NULL if y is None else &y[0, 0],

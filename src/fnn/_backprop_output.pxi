@@ -73,10 +73,16 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
         bend_back_share(arena, plan, plan.n_layers - 1, share)
 
 
+cdef inline bint go_together(Py_ssize_t outputs, Py_ssize_t vector) noexcept nogil:
+    """Whether several rows of outputs go through the loss at once, one a lane: of at most two vectors, a panel, each by
+    itself would leave lanes empty."""
+    return outputs <= 2 * vector
+
+
 cdef void loss_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order, double scale,
                     Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Eq. 4: the rows' losses, and scale times their slope by what the output layer's v panels hold.  Rows of at
-    most a panel go together, one a lane, for they would leave lanes empty; row by row training takes each as it is."""
+    """Eq. 4: the rows' losses, and scale times their slope by what the output layer's v panels hold.  Row by
+    row training takes each as it is."""
     cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
     cdef Py_ssize_t r, group, n = layer.outputs, panel = 2 * plan.lanes, label = -1
     cdef real *v = arena + plan.row_buffers + thread * 3 * plan.row_buffer
@@ -84,7 +90,7 @@ cdef void loss_rows(real *arena, const Plan *plan, const Job *job, int thread, c
     cdef real *g = z + plan.row_buffer
     cdef const real *y = NULL
     cdef double row_loss, weight = 1
-    if n <= panel and plan.rows > 1:
+    if go_together(n, plan.lanes) and plan.rows > 1:
         for group in range(pieces(end - begin, plan.lanes)):
             r = begin + group * plan.lanes
             output_rows(arena + layer.g + r * panel, job.row_losses + r, arena + layer.v + r * panel, panel, job.y,

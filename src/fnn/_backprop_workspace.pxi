@@ -331,16 +331,16 @@ cdef class Workspace:
     def load(self, parameters, double saturation):
         """Copy the parameters (P,) in, brought inside the saturation limit."""
         if self.single:
-            _copy_parameters[float](self, parameters, True, saturation)
+            _load_parameters[float](self, parameters, saturation)
         else:
-            _copy_parameters[double](self, parameters, True, saturation)
+            _load_parameters[double](self, parameters, saturation)
 
     def store(self, parameters):
         """Copy the working parameters out to `parameters` (P,)."""
         if self.single:
-            _copy_parameters[float](self, parameters, False, INFINITY)
+            _store_parameters[float](self, parameters)
         else:
-            _copy_parameters[double](self, parameters, False, INFINITY)
+            _store_parameters[double](self, parameters)
 
     def load_state(self, state):
         """Copy the optimiser's state in: `states` vectors (P,), one after the other."""
@@ -446,13 +446,17 @@ cdef class Workspace:
             _copy_gradient[double](self, out)
 
 
-cdef void _copy_parameters(Workspace work, real[::1] flat, bint into, double limit):
+cdef void _load_parameters(Workspace work, const real[::1] flat, double limit):
     cdef real *arena = <real *>work.memory
     with nogil:
-        copy_parameters(&flat[0], arena, &work.plan, into)
-        if into:
-            limit_values(arena, work.plan.n_padded, limit)
-            transpose_small(arena, &work.plan)
+        copy_parameters(<real *>&flat[0], arena, &work.plan, True)  # which are only read
+        limit_values(arena, work.plan.n_padded, limit)
+        transpose_small(arena, &work.plan)
+
+
+cdef void _store_parameters(Workspace work, real[::1] flat):
+    with nogil:
+        copy_parameters(&flat[0], <real *>work.memory, &work.plan, False)
 
 
 def _copy_state(Workspace work, state, bint into):

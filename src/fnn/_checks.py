@@ -127,14 +127,6 @@ def is_ready(array: np.ndarray, dtype: np.dtype) -> bool:
     return array.dtype == dtype and flags.c_contiguous and flags.aligned
 
 
-def loadable(parameters: np.ndarray) -> np.ndarray:
-    """Return parameters as the kernels read them: themselves, or a copy of such as cannot be written to.
-
-    Joblib gives its processes large arrays, and `joblib.load` with mmap_mode all of them, as files mapped read-only.
-    """
-    return parameters if parameters.flags.writeable else np.array(parameters)
-
-
 def as_finite(array: np.ndarray, dtype: np.dtype, argument: str, first_row: int = 0) -> np.ndarray:
     """Return an array (N,) or (N, C) C-contiguous, aligned and of `dtype`: itself if it is so already, else one copy.
 

@@ -488,7 +488,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             layout = Layout(layout.sizes[: depth + 1], layout.activations[:depth])
             parameters = parameters[: layout.n_parameters]
         dtype = _float_type(X, parameters)
-        parameters = _checks.loadable(parameters.astype(dtype, copy=False))
+        parameters = parameters.astype(dtype, copy=False)
         threads = 1 if X.shape[0] == 1 else thread_count(self.n_threads)  # which takes longer than one row
         outputs = np.empty((X.shape[0], layout.sizes[-1]), dtype)
         rows_of = X.tocsr() if issparse(X) else X

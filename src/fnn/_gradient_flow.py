@@ -81,7 +81,7 @@ class GradientFlow:
                 f"x: expected {self._batches * self._batch_size} rows for {self._batches} batches of "
                 f"{self._batch_size}, got {len(x)}"
             )
-        parameters = _checks.loadable(network.parameters)
+        parameters = network.parameters
         gradients, delta_norms = np.empty((self._batches, layout.n_parameters), network.dtype), []
         for number in range(self._batches):
             rows = slice(number * self._batch_size, (number + 1) * self._batch_size)

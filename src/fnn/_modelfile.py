@@ -73,13 +73,18 @@ def replace_file(path: str | os.PathLike[str], *pieces: bytes | np.ndarray) -> N
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading; anything else is refused."""
-    # Without O_NONBLOCK the opening of a named pipe would wait for a writer.  And a number, which open takes for a file
-    # that is open already and then closes, standard output perhaps, is no path.
-    file = open(os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    # A number, which open would take for a file that is open already, standard output perhaps, and close, is no path.
+    name = os.fspath(path)
+    file = open(name, "rb", opener=_at_once)  # noqa: SIM115 - it stays open: the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise ModelFileError(f"{os.fspath(path)}: expected a regular file")
+        raise ModelFileError(f"{name}: expected a regular file")
     return file
+
+
+def _at_once(name: str, flags: int) -> int:
+    """Open a file without waiting, as for a writer to a named pipe."""
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Layout, np.ndarray]:

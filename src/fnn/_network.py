@@ -317,7 +317,7 @@ class Network:
         RuntimeWarning
             An output is NaN or infinite.
         """
-        layout, parameters, kernels = self._layout, _checks.loadable(self._parameters), _dispatch.kernels
+        layout, parameters, kernels = self._layout, self._parameters, _dispatch.kernels
         rows = _checks.table(x, layout.sizes[0], "x")
         if _checks.is_ready(rows, parameters.dtype) and kernels.is_finite(rows):  # no copy, and no time to lose
             threads = 1 if len(rows) == 1 else _threads.get_threads()
@@ -406,7 +406,7 @@ class Network:
         scale = 1 / total if mean else 1.0
         with np.errstate(over="ignore", invalid="ignore"):  # an infinite loss is what it is, on every backend
             value, gradient = _dispatch.kernels.loss_and_gradient(
-                self._layout, _checks.loadable(self._parameters), rows, targets, found, scale, n_threads, weights
+                self._layout, self._parameters, rows, targets, found, scale, n_threads, weights
             )
         return float(value), gradient
 
