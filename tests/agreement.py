@@ -706,12 +706,19 @@ def with_zeros(case: Case, zeros: float, seed: int = 1) -> Case:
     return replace(case, x=x)
 
 
-def check_lists_change_nothing(kernels: ModuleType, case: Case, rule: Rule, batch_size: int, threads: int = 1) -> None:
-    """Two epochs give the same bits whether products skip zeros or not."""
+def check_lists_change_nothing(
+    kernels: ModuleType, case: Case, rule: Rule, batch_size: int, threads: int = 1, by_columns: bool | None = None
+) -> None:
+    """Two epochs give the same bits whether products skip zeros, where they may, or not.
+
+    by_columns: what the threads share, if given.
+    """
     ends = []
     for tiles in (False, True):
         work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads)
         work.threads = threads
+        if by_columns is not None:
+            work.by_columns = [by_columns] * case.layout.n_layers
         if tiles:
             work.sparse = [(False, False)] * case.layout.n_layers
         work.load(case.parameters, rule.saturation)

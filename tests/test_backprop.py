@@ -383,6 +383,8 @@ def test_which_products_may_skip_zeros(backend):
     assert sparse((20, 511, 512, 9)) == [(False, False), (True, False), (False, False)]
     assert sparse((20, 255, 256, 9), "float64") == [(False, False), (True, False), (False, False)]
     assert sparse((20, 512, 512, 9), hidden="tanh") == [(True, False), (False, False), (False, False)]
+    assert sparse((512, 200, 9)) == [(False, True), (False, False)]
+    assert sparse((511, 200, 9)) == sparse((512, 200, 9), hidden="tanh") == [(False, False)] * 2
     assert sparse((20, 512, 512, 9), batch_size=64) == [(False, False)] * 3
     case = make_case((20, 512, 9), 1)
     work = _dispatch.kernels.Workspace(case.layout, np.dtype("float32"), 100, 0, 1)
@@ -395,12 +397,18 @@ def test_which_products_may_skip_zeros(backend):
 @pytest.mark.parametrize(("batch_size", "dtype"), [(65, "float64"), (128, "float32"), (333, "float64")])
 @pytest.mark.parametrize("backend", COMPILED, indirect=True)
 def test_skipping_zeros_changes_no_bit_of_a_training(backend, name, batch_size, dtype):
-    """Batches of one list of terms and a little, of whole ones, and of several chunks."""
-    sizes = (300, 530, 523, 3) if dtype == "float32" else (300, 266, 301, 3)
-    case = agreement.with_zeros(make_case(sizes, 350, dtype=dtype), 0.5)
+    """Batches of one list of terms and a little, of whole ones, and of several chunks; data of which half is zero, and
+    dense data before few neurons."""
+    kernels, wide = _dispatch.kernels, (600, 700, 530, 3) if dtype == "float32" else (300, 530, 523, 3)
+    zeros = agreement.with_zeros(make_case(wide, 350, dtype=dtype), 0.5)
+    dense = make_case((2000, 70, 3), 350, dtype=dtype)
     rule = ALL_RULES[name]._replace(rate=ALL_RULES[name].rate / 10)
-    for threads in (1, 3):
-        agreement.check_lists_change_nothing(_dispatch.kernels, case, rule, batch_size, threads)
+    for case, threads in itertools.product((zeros, dense), (1, 2)):
+        work = kernels.Workspace(case.layout, np.dtype(dtype), batch_size, rule.states, threads)
+        assert np.any(work.sparse)
+        agreement.check_lists_change_nothing(kernels, case, rule, batch_size, threads)
+    for by_columns in (False, True):
+        agreement.check_lists_change_nothing(kernels, dense, rule, batch_size, 2, by_columns=by_columns)
 
 
 ZEROS = {
@@ -417,7 +425,7 @@ def some_of(values, rng, kept, whole_rows):
 
 
 @quick
-@given(inputs=st.sampled_from([1, 2, 63, 64, 65, 127, 128, 129, 300]), wide=st.integers(256, 340), **ZEROS)
+@given(inputs=st.sampled_from([110, 127, 128, 129, 192, 193, 300]), wide=st.integers(256, 340), **ZEROS)
 @pytest.mark.parametrize("backend", COMPILED, indirect=True)
 def test_skipping_zeros_of_the_inputs_changes_no_bit(backend, inputs, wide, rows, kept, whole_rows, seed):
     case = make_case((inputs, wide, 2), rows, dtype="float64", seed=seed)
@@ -435,13 +443,14 @@ def test_skipping_zeros_of_the_inputs_changes_no_bit(backend, inputs, wide, rows
 )
 @pytest.mark.parametrize("backend", COMPILED, indirect=True)
 def test_skipping_zeros_on_the_way_back_changes_no_bit(backend, narrow, wide, turned, rows, kept, whole_rows, seed):
-    """From a narrow layer to a wide one, whose input is listed, or from a wide to a narrow one, whose delta is."""
+    """From a narrow layer to a wide one, whose input is listed, or from a wide to a narrow one, whose delta is; before
+    them dense data, whose gradient goes by lists of the delta."""
     case = make_case((600, wide, narrow, 2) if turned else (600, narrow, wide, 2), 1, dtype="float64", seed=seed)
     rng = np.random.default_rng(seed)
     activations = [
         some_of(rng.uniform(0.5, 1, (rows, width)), rng, kept, whole_rows) for width in case.layout.sizes[1:3]
     ]
-    g = rng.normal(size=(rows, 2))
+    x, g = rng.normal(size=(rows, 600)), rng.normal(size=(rows, 2))
     found = []
     for skips in (True, False):
         work = _dispatch.kernels.Workspace(
@@ -451,6 +460,7 @@ def test_skipping_zeros_on_the_way_back_changes_no_bit(backend, narrow, wide, tu
         if not skips:
             work.sparse = [(False, False)] * 3
         work.load(case.parameters, np.inf)
+        work.put("u", 0, x)
         for layer, v in enumerate(activations):
             work.put("v", layer, v)
         work.put("g", 2, g)

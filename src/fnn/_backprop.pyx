@@ -192,9 +192,8 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     cdef Fetch fetch
     cdef Py_ssize_t rows = span.end - span.begin
     cdef Py_ssize_t together = max(1, plan.block_bytes // (max(1, rows) * panel * <Py_ssize_t>sizeof(real)))
-    cdef Py_ssize_t inner_panels = pieces(layer.inputs, panel)
-    cdef Py_ssize_t panels = pieces(layer.outputs, panel), units = inner_panels * panels
-    cdef Py_ssize_t first = units * thread // threads, last = units * (thread + 1) // threads
+    cdef Py_ssize_t inner_panels = pieces(layer.inputs, panel), turned = 0, first, last
+    cdef Py_ssize_t panels = pieces(layer.outputs, panel)
     cdef bint updates = rule.kind != FNN_STORE and rule.kind != FNN_ADD
     cdef bint sparse = layer.sparse_input and rows >= LEAST_LISTED
     cdef fnn_rule own = rule_of(rule, layer), bias_rule = without_decay(&own)
@@ -203,11 +202,19 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     cdef real *g
     if sparse:
         together = panels_listed(plan, rows)
-    if sparse or layer.by_columns:  # the weights stay with the thread that reads them forward
-        first, last = panels * thread // threads * inner_panels, panels * (thread + 1) // threads * inner_panels
     if next is not NULL:
         fetch = fetch_of(plan, job, next, thread, pieces(layer.inputs * <Py_ssize_t>sizeof(real), 64),
-                         (last - first) * pieces(panel, FNN_ROWS))
+                         inner_panels * panels // threads * pieces(panel, FNN_ROWS))
+    if not sparse and layer.sparse_delta and rows >= LEAST_LISTED:
+        turned = turned_gradient(arena, plan, layer, u, span, thread, threads, state, &own, &bias_rule, updates, job,
+                                 &fetch if next else NULL)
+        inner_panels -= turned
+        if inner_panels == 0:
+            return
+    if sparse or layer.by_columns:  # the weights stay with the thread that reads them forward
+        first, last = panels * thread // threads * inner_panels, panels * (thread + 1) // threads * inner_panels
+    else:
+        first, last = panels * inner_panels * thread // threads, panels * inner_panels * (thread + 1) // threads
     for block in range(pieces(inner_panels, together)):
         done = 0
         if sparse:
@@ -225,8 +232,8 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
             vecs = vectors(layer.outputs - o, vector)
             g = arena + layer.g + o * plan.room + span.begin * panel
             if updates and job.alpha:
-                note_squares(arena, plan, layer, p, begin, end, job)
-            for q in range(begin, end):
+                note_squares(arena, plan, layer, p, turned + begin, turned + end, job)
+            for q in range(turned + begin, turned + end):
                 i = q * panel
                 height = min(panel, layer.inputs - i)
                 tiles = pieces(height, FNN_ROWS)

@@ -1,9 +1,9 @@
 # Products that skip zeros (`_sparse.h`): those of wide layers, of inputs that have zeros or come from a ReLU and of
 # deltas that go back through one, in batches of many rows.  Each thread lists what it needs itself, as many terms at a
 # time as a list holds.  Whatever is not sparse enough, and the panels that make no FNN_QUAD, are left to the tiles:
-# each of the three products below returns how many panels of its share it has done.
+# each of the products below returns how many panels of its share it has done.
 
-cdef double MOST_LISTED = 0.55  # of the terms of some rows: with more of them tiles may take less time
+cdef double MOST_LISTED = 0.65  # of the terms of some rows: with more of them tiles may take less time
 cdef enum:
     LISTED_BYTES = 2048  # of a row of the other matrix, at least: lists for fewer, and for half of them, do not pay
     LISTED_INPUTS = 256  # whose gradient is summed together where there is room: each time all of g passes by
@@ -146,8 +146,8 @@ cdef Py_ssize_t sparse_gradient_block(real *arena, const Plan *plan, const Layer
     if not quads:
         return 0
     for part in range(parts):
-        b = part * FNN_TERMS
-        terms = min(FNN_TERMS, rows - b)
+        b = rows * part // parts
+        terms = rows * (part + 1) // parts - b
         lists = lists_of(arena, plan, thread, part * columns, columns)
         for q in range(begin, end):
             i = (q - begin) * panel
@@ -168,6 +168,79 @@ cdef Py_ssize_t sparse_gradient_block(real *arena, const Plan *plan, const Layer
                     for count in range(pieces(FNN_QUAD, parts)):
                         fetch_rows(fetch, <const real *>job.x, job.order, layer.inputs)
                 sparse_gradient(arena + at, state + at, step, &lists, i, min(columns, i + together),
-                                arena + layer.g + (p * plan.room + span.begin + part * FNN_TERMS) * panel,
+                                arena + layer.g + (p * plan.room + span.begin + rows * part // parts) * panel,
                                 plan.room * panel, sums, part == 0, part == parts - 1, rule)
     return quads * FNN_QUAD
+
+
+cdef void list_deltas(real *arena, const Plan *plan, const Layer *layer, const fnn_lists *lists, Py_ssize_t first,
+                      Py_ssize_t columns, Py_ssize_t row, Py_ssize_t terms, real *turned) noexcept nogil:
+    """List so many neurons of a layer from the panel `first` on, over `terms` rows of its g.  turned: room for them."""
+    cdef Py_ssize_t panel = 2 * plan.lanes, p, o
+    for p in range(pieces(columns, panel)):
+        o = p * panel
+        list_columns(lists, o, min(panel, columns - o), arena + layer.g + ((first + p) * plan.room + row) * panel, terms,
+                     turned)
+
+
+cdef void turned_gradient_block(real *arena, const Plan *plan, const Layer *layer, real *u, Py_ssize_t first,
+                                Py_ssize_t last, Py_ssize_t begin, Py_ssize_t end, Rows span, int thread, real *state,
+                                const fnn_rule *rule, bint updates, const Job *job, Fetch *fetch) noexcept nogil:
+    """Eq. 7 to 9 for the weights from FNN_QUAD panels of inputs at a time, [begin, end) of those, to the panels
+    [first, last) of neurons, whose deltas are listed.  Each neuron's gradient lies in a row until it is complete."""
+    cdef Py_ssize_t panel = 2 * plan.lanes, step = FNN_QUAD * panel, quad, p, q, o, at, part, b, vecs, count
+    cdef Py_ssize_t rows = span.end - span.begin, parts = pieces(rows, FNN_TERMS)
+    cdef Py_ssize_t columns = min(layer.outputs, last * panel) - first * panel, together
+    cdef fnn_lists lists
+    cdef real *sums = block_of(arena, plan, thread)
+    together = FNN_ROWS if fetch else columns
+    for part in range(parts):
+        b = rows * part // parts
+        lists = lists_of(arena, plan, thread, part * columns, columns)
+        list_deltas(arena, plan, layer, &lists, first, columns, span.begin + b, rows * (part + 1) // parts - b,
+                    sums + step * plan.list_rows)
+    for quad in range(begin, end):
+        for part in range(parts):
+            lists = lists_of(arena, plan, thread, part * columns, columns)
+            b = quad * FNN_QUAD * plan.room + rows * part // parts
+            for q in range(pieces(columns, together)):
+                o = q * together
+                if fetch:
+                    for count in range(pieces(FNN_QUAD, parts)):
+                        fetch_rows(fetch, <const real *>job.x, job.order, layer.inputs)
+                sparse_gradient(sums, sums, 0, &lists, o, min(columns, o + together), u + b * panel, plan.room * panel,
+                                sums, part == 0, False, rule)  # no weights yet
+        for p in range(first, last):
+            o = (p - first) * panel
+            vecs = vectors(layer.outputs - p * panel, plan.lanes)
+            at = layer.weights + p * panel * layer.height + quad * step * vecs * plan.lanes
+            if updates and job.alpha:
+                note_squares(arena, plan, layer, p, quad * FNN_QUAD, (quad + 1) * FNN_QUAD, job)
+            settle_turned(arena + at, state + at, vecs, sums + o * step, min(panel, columns - o), rule)
+
+
+cdef Py_ssize_t turned_gradient(real *arena, const Plan *plan, const Layer *layer, real *u, Rows span, int thread,
+                                int threads, real *state, const fnn_rule *rule, const fnn_rule *bias_rule, bint updates,
+                                const Job *job, Fetch *fetch) noexcept nogil:
+    """Eq. 7 to 9 for this thread's share of all weights from as many panels of inputs as make FNN_QUADs, and for the
+    biases, by lists of the deltas; return how many panels those are, none if lists do not pay."""
+    cdef Py_ssize_t panel = 2 * plan.lanes, p, block
+    cdef Py_ssize_t quads = layer.inputs // (FNN_QUAD * panel), begin = 0, end = quads
+    cdef Py_ssize_t rows = span.end - span.begin, probed = min(panel, layer.outputs), terms = min(FNN_TERMS, rows)
+    cdef Py_ssize_t together = max(1, panels_listed(plan, rows))
+    cdef Share share = share_of(plan, layer, rows, thread, threads)
+    cdef fnn_lists lists = lists_of(arena, plan, thread, 0, probed)
+    list_deltas(arena, plan, layer, &lists, 0, probed, span.begin, terms,
+                block_of(arena, plan, thread) + FNN_QUAD * panel * plan.list_rows)
+    if not is_sparse(&lists, probed, terms):  # on which all threads agree
+        return 0
+    if not layer.by_columns:
+        begin, end = quads * thread // threads, quads * (thread + 1) // threads
+    for block in range(pieces(share.last - share.first, together)):
+        p = share.first + block * together
+        turned_gradient_block(arena, plan, layer, u, p, min(share.last, p + together), begin, end, span, thread, state,
+                              rule, updates, job, fetch)
+    if layer.by_columns or thread == 0:
+        for p in range(share.first, share.last):
+            bias_tiles(arena, plan, layer, p, span, state, bias_rule)
+    return FNN_QUAD * quads

@@ -152,7 +152,7 @@ cdef class Workspace:
             layer = &plan.layers[l]
             layer.may_list = layer.outputs >= least and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
             layer.sparse_input = l > 0 and layer.may_list
-            layer.sparse_delta = l > 0 and layer.inputs >= least and layer.code == FNN_RELU and l < plan.n_layers - 1
+            layer.sparse_delta = layer.inputs >= least and layer.code == FNN_RELU and l < plan.n_layers - 1
             wanted = wanted or layer.may_list or layer.sparse_delta
         return plan.lists_room * self.most_threads if wanted else 0
 

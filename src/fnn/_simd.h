@@ -58,6 +58,17 @@ FNN_INLINE void fetch_line(const void *next) {
 #endif
 }
 
+/* Eight vectors that a loop adds to: GCC moves them from register to register unless they must be in one at its end. */
+#if FNN_BYTES && defined(__x86_64__)
+#define FNN_KEEP(v) \
+    __asm__("" : "+x"(v[0]), "+x"(v[1]), "+x"(v[2]), "+x"(v[3]), "+x"(v[4]), "+x"(v[5]), "+x"(v[6]), "+x"(v[7]))
+#elif FNN_BYTES && defined(__aarch64__)
+#define FNN_KEEP(v) \
+    __asm__("" : "+w"(v[0]), "+w"(v[1]), "+w"(v[2]), "+w"(v[3]), "+w"(v[4]), "+w"(v[5]), "+w"(v[6]), "+w"(v[7]))
+#else
+#define FNN_KEEP(v) (void)v
+#endif
+
 enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP }; /* as in _formulas.py */
 
 enum { FNN_SQUARED_ERROR, FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_POISSON }; /* as in _formulas.py */
@@ -154,6 +165,7 @@ typedef struct { /* of a network whose every layer fits one vector */
 #define sparse_forward(c, ...) FNN_TYPED(sparse_forward, c)(c, __VA_ARGS__)
 #define sparse_backward(c, ...) FNN_TYPED(sparse_backward, c)(c, __VA_ARGS__)
 #define sparse_gradient(w, ...) FNN_TYPED(sparse_gradient, w)(w, __VA_ARGS__)
+#define settle_turned(w, ...) FNN_TYPED(settle_turned, w)(w, __VA_ARGS__)
 #define fetch_ahead(next, ...) FNN_TYPED(fetch_ahead, next)(next, __VA_ARGS__)
 #define list_nonzero(index, u, n) \
     _Generic((u), float *: list_nonzero_f32, const float *: list_nonzero_f32, double *: list_nonzero_f64, \

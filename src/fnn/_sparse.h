@@ -5,7 +5,8 @@
       with every four panels of the other matrix: eight sums of one row are enough to hide the latency of each.
    B. A factor is loaded for every term, where a tile of _tiles.h has it in a register for many rows: FNN_TERMS rows of
       four panels stay in the first-level cache meanwhile, and lists pay where enough is zero.
-   C. A sum takes its terms in the order in which a tile would: the same bits, for zeros add nothing. */
+   C. A gradient behind dense inputs goes by lists of the deltas: it is summed neuron by neuron and turned into rows of W.
+   D. A sum takes its terms in the order in which a tile would: the same bits, for zeros add nothing. */
 
 /* List what is not zero in the first `terms` numbers of the rows [begin, end), which lie in panels `panel` numbers
  * apart, behind the lists of the rows before them.  A zero makes the number of a row's terms even. */
@@ -66,10 +67,11 @@ FNN_INLINE void FN(add_listed)(VEC sums[2 * FNN_QUAD], const fnn_lists *lists, p
         FNN_UNROLL for (int j = 0; j < 2; j++) {
             const REAL *row = (const REAL *)((const char *)panels + lists->places[k + j]);
             const VEC value = FN(splat)(values[k + j]);
-            FNN_UNROLL for (int p = 0; p < FNN_QUAD; p++) {
-                sums[2 * p] += value * FN(load)(row + p * step);
-                sums[2 * p + 1] += value * FN(load)(row + p * step + LANES);
+            FNN_UNROLL for (int p = 0; p < FNN_QUAD; p++, row += step) {
+                sums[2 * p] += value * FN(load)(row);
+                sums[2 * p + 1] += value * FN(load)(row + LANES);
             }
+            FNN_KEEP(sums);
         }
 }
 
@@ -153,5 +155,26 @@ static void FN(sparse_gradient)(REAL *w, REAL *state, ptrdiff_t step, const fnn_
         else
             FNN_UNROLL for (int p = 0; p < FNN_QUAD; p++)
                 FN(settle_row)(w + p * step, state + p * step, sums[2 * p], sums[2 * p + 1], rule);
+    }
+}
+
+/* Eq. 8 and 9 for the weights from four panels of inputs to `count` neurons of one panel, `vecs` vectors wide.  partial:
+ * the gradient of each neuron's weights, rows of four panels, which turn into rows of W here. */
+static void FN(settle_turned)(REAL *w, REAL *state, int vecs, const REAL *partial, ptrdiff_t count,
+                              const fnn_rule *rule) {
+    const int simple = FN(steps_freely)(rule) && !rule->carried;
+    const ptrdiff_t step = FNN_QUAD * PANEL, n = vecs * LANES * LANES;
+    const REAL rate = (REAL)rule->rate;
+    REAL turned[LANES * PANEL];
+    for (ptrdiff_t i = 0; i < step; i += LANES, w += n, state += n) {
+        for (int v = 0; v < vecs; v++) {
+            const ptrdiff_t left = count - v * LANES;
+            FN(transpose_block)(turned + v * LANES, vecs * LANES, partial + v * LANES * step + i, step,
+                                left < LANES ? (int)left : LANES);
+        }
+        if (simple)
+            for (ptrdiff_t j = 0; j < n; j += LANES) FN(store)(w + j, FN(load)(w + j) - rate * FN(load)(turned + j));
+        else
+            FN(update_values)(w, state, turned, n, rule);
     }
 }
