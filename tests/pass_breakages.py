@@ -174,7 +174,7 @@ HEADER = [  # _pass.h
              "digits_64_32_10_relu_online"),
 ]
 
-PYX = [  # _pass.pyx
+PYX = [  # _pass.pyx, and what it includes
     Breakage("an old 0 is kept", "if old <= 0 and new > -step.floor:",
              "if (old < 0 or old == 0 and not BROKEN) and new > -step.floor:", "odd"),
     Breakage("corners have no left side", "if z[j] < 0 else z[j] * corner[2]",

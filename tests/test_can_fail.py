@@ -412,9 +412,8 @@ def with_breakages(source, breakages, where):
     return source
 
 
-def broken_sources(names, breakages):
+def broken_sources(names, numbered):
     """Return the text of some sources by their names, every breakage in the only one that has what it changes."""
-    numbered = [(number, breakage) for number, breakage in NUMBERED if breakage in breakages]
     sources, found = {}, []
     for name in names:
         source = (PACKAGE / name).read_text(encoding="utf-8")
@@ -427,8 +426,20 @@ def broken_sources(names, breakages):
 
 def write_headers(folder):
     """Write the headers of vectors with all their breakages in them."""
-    for name, header in broken_sources(HEADERS, VECTOR_MATH + SIMD).items():
+    for name, header in broken_sources(HEADERS, NUMBERED[: -len(PYX)]).items():
         (folder / name).write_text(SWITCH + header, encoding="utf-8")
+
+
+def write_kernels(folder, name, known, numbered):
+    """Write a kernel source, and what it includes, with breakages in them and, after `known`, the switch; its path."""
+    parts = sorted(path.name for path in PACKAGE.glob(f"{name}_*.pxi"))
+    sources = broken_sources([f"{name}.pyx", *parts], numbered)
+    kernels = f"{name}_kernels.pxi"
+    sources[kernels] = replaced(sources[kernels], known, known + "    int fnn_broken\n", kernels)
+    sources[f"{name}_broken.pyx"] = sources.pop(f"{name}.pyx") + SETTER
+    for file, source in sources.items():
+        (folder / file).write_text(source, encoding="utf-8")
+    return folder / f"{name}_broken.pyx"
 
 
 @pytest.fixture(scope="module")
@@ -436,14 +447,8 @@ def breakable(tmp_path_factory):
     """Build the compiled kernels with all breakages in them, without much optimisation: what counts is how soon."""
     folder = tmp_path_factory.mktemp("broken")
     write_headers(folder)
-    parts = sorted(path.name for path in PACKAGE.glob("_backprop_*.pxi"))
-    sources = broken_sources(["_backprop.pyx", *parts], PYX)
-    known, kernels = "    const int FNN_ROWS\n", "_backprop_kernels.pxi"
-    sources[kernels] = replaced(sources[kernels], known, known + "    int fnn_broken\n", kernels)
-    sources["_backprop_broken.pyx"] = sources.pop("_backprop.pyx") + SETTER
-    for name, source in sources.items():
-        (folder / name).write_text(source, encoding="utf-8")
-    return compiled(folder / "_backprop_broken.pyx", "-O1")
+    source = write_kernels(folder, "_backprop", "    const int FNN_ROWS\n", NUMBERED[-len(PYX) :])
+    return compiled(source, "-O1")
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ import pytest
 import fnn
 import trajectories
 from class_oracle import Oracle
-from compiling import PACKAGE, compiled
+from compiling import compiled
 from fnn import _dispatch
 from fnn import _pass_numpy as twin
 from pass_breakages import HEADER, NUMPY, PYX
-from test_can_fail import SETTER, SWITCH, replaced, with_breakages
+from test_can_fail import SWITCH, broken_sources, replaced, write_kernels
 
 # ---- The checks ----------------------------------------------------------------------------------
 
@@ -160,13 +160,10 @@ NUMBERED = list(enumerate(HEADER + PYX, start=1))
 def breakable(tmp_path_factory):
     """Build the compiled kernels with all breakages in them, each behind a switch."""
     folder = tmp_path_factory.mktemp("broken_passes")
-    header = with_breakages((PACKAGE / "_pass.h").read_text(encoding="utf-8"), NUMBERED[: len(HEADER)], "_pass.h")
+    header = broken_sources(["_pass.h"], NUMBERED[: len(HEADER)])["_pass.h"]
     (folder / "_pass.h").write_text(SWITCH + header, encoding="utf-8")
-    source = with_breakages((PACKAGE / "_pass.pyx").read_text(encoding="utf-8"), NUMBERED[len(HEADER) :], "_pass.pyx")
-    known = "    const int PASS_LANES\n"
-    source = replaced(source, known, known + "    int fnn_broken\n", "_pass.pyx") + SETTER
-    (folder / "_pass_broken.pyx").write_text(source, encoding="utf-8")
-    return compiled(folder / "_pass_broken.pyx", "-O1 -ffp-contract=off")
+    source = write_kernels(folder, "_pass", "    const int PASS_LANES\n", NUMBERED[len(HEADER) :])
+    return compiled(source, "-O1 -ffp-contract=off")
 
 
 if len(fnn.available_backends()) > 1:  # where nothing was compiled there is nothing to break

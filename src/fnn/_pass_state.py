@@ -23,7 +23,7 @@ RELU, LEAKY_RELU, CORNER = range(3)
 ACTIVATIONS = {"relu": RELU, "leaky_relu": LEAKY_RELU, "corner": CORNER}
 LINE = 16  # float32 in a cache line
 
-# The records that both backends share; _pass.pyx has the same as packed structs, and Cython compares the two.
+# The records that both backends share; _pass_tables.pxi has the same as packed structs, and Cython compares the two.
 SETTINGS = np.dtype(
     [
         ("training_rate_scale", np.float32),
