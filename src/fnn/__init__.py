@@ -9,12 +9,13 @@ from fnn._depth import rate_by_depth
 from fnn._digits import load_digits
 from fnn._dispatch import available_backends, backend, set_backend, show_config
 from fnn._emphasis import Emphasis
-from fnn._float_neural_net import FloatNeuralNet, Options
+from fnn._float_neural_net import FloatNeuralNet
 from fnn._formulas import activations, losses
 from fnn._gradient_flow import GradientFlow
 from fnn._modelfile import ModelFileError
 from fnn._network import Dense, Input, Network, load
 from fnn._optimizers import FISTA, SGD, Adam
+from fnn._pass_options import Options
 from fnn._patch import patch_sklearn, sklearn_is_patched, unpatch_sklearn
 from fnn._plan import EpochPlan
 from fnn._reclaim import ReclaimDeadNeurons

@@ -1,7 +1,8 @@
 """FloatNeuralNet: the C++ class from which this library descends, pass by pass and bit for bit.
 
-The arithmetic is in _pass_numpy.py and _pass.pyx; here are the settings, the checks of arguments, the readings and the
-checkpoints.  docs/float-neural-net.md says how the C++ names map and what differs.
+Here are its settings, passes and readings.  The arithmetic is in _pass_numpy.py and _pass.pyx, what it works on in
+_pass_state.py, the options in _pass_options.py, the checks of arguments in _pass_arguments.py, the files in
+_checkpoint.py.  docs/float-neural-net.md says how the C++ names map and what differs.
 """
 
 from __future__ import annotations
@@ -10,116 +11,20 @@ import math
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fnn import _checkpoint, _checks, _dispatch
-from fnn._formulas import is_finite_real
+from fnn._drand48 import draw_weights
+from fnn._pass_arguments import FLOAT32, checked_level, checked_rate, checked_samples, checked_unused, fitting
+from fnn._pass_options import Options, checked_options
 from fnn._pass_state import ACTIVATIONS, CORNER, SETTINGS, Levels, State
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-LARGEST = float(np.finfo(np.float32).max)
-AT_LEAST = {  # the least value of the options that have one
-    "weight_saturation": 0.0,
-    "weight_floor": 0.0,
-    "max_multiplier": 0,
-    "min_pass_effective_adj": 0,
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of a `FloatNeuralNet`: those of the C++ class, its names in snake case.
-
-    Numbers are float32, as in the class.
-
-    Parameters
-    ----------
-    total_gradient : bool, default True
-        Add up the gradient over a pass, for `apply_gradient` and the norms; auto_rate and momentum turn it on.
-    auto_rate : bool, default False
-        Choose the rate of `apply_gradient` from how far the last move changed the gradient, and undo a move that
-        overshot.
-    auto_rate2 : bool, default False
-        Multiply the rate of `apply_gradient` by a factor that follows from the signs of this gradient and the last.
-    scale_rate_per_layer : bool, default False
-        Divide the rate of every level but the last by the size of the next level.
-    training_rate_scale : float, default 0.01
-        What auto_rate multiplies its estimate of the best rate with.
-    training_rate : float, default -1
-        The rate that auto_rate starts from; 0 or less: 0.001 / samples of the first pass.
-    weight_saturation : float, default 1
-        Every weight and corner that moves is kept inside [-weight_saturation, weight_saturation].
-    enable_weight_floor : bool, default False
-        Keep them outside (-weight_floor, weight_floor): they stop there once and are then thrown to the other side.
-    weight_floor : float, default 0.0001
-    relu_leakiness : float, default 0.01
-        Slope below zero of leaky_relu, and the left slope that corners start with.
-    is_classifier : bool, default False
-        Count right and wrong answers, and adapt the effective counts to them.
-    max_multiplier : int, default 100
-        An effective count stops growing at max_multiplier times the count.
-    min_pass_effective_adj : int, default 50
-        Effective counts grow only after so many passes.
-    effective_decrease_rate : float, default 0.3
-        By what part of the count an effective count shrinks when the answer was right.
-    momentum : bool, default False
-        Move the parameters at the start of each pass by the sum of their moves.
-    momentum_fast_brake : bool, default True
-        Clear the momentum of a parameter whose gradient changed its sign.
-    momentum_fixed_nu : bool, default True
-        Take all of the momentum from the third pass on, rather than FISTA's growing part.
-    tweak_rate : float, default 0.01
-        By what part at most the gradients differ, from one parameter to the next, so that equal neurons part.
-
-    Raises
-    ------
-    ValueError
-        A value of the wrong type or outside its range.
-    """
-
-    total_gradient: bool = True
-    auto_rate: bool = False
-    auto_rate2: bool = False
-    scale_rate_per_layer: bool = False
-    training_rate_scale: float = 0.01
-    training_rate: float = -1.0
-    weight_saturation: float = 1.0
-    enable_weight_floor: bool = False
-    weight_floor: float = 0.0001
-    relu_leakiness: float = 0.01
-    is_classifier: bool = False
-    max_multiplier: int = 100
-    min_pass_effective_adj: int = 50
-    effective_decrease_rate: float = 0.3
-    momentum: bool = False
-    momentum_fast_brake: bool = True
-    momentum_fixed_nu: bool = True
-    tweak_rate: float = 0.01
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            name, value, default = field.name, getattr(self, field.name), field.default
-            least = AT_LEAST.get(name, -math.inf)
-            if isinstance(default, bool):
-                value = _checks.flag(value, name)
-            elif isinstance(default, int):
-                if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer):
-                    raise ValueError(f"{name}: expected an integer >= 0, got {value!r}")
-                if not least <= value < 1 << 31:
-                    raise ValueError(f"{name}: expected an integer from 0 to {(1 << 31) - 1}, got {value!r}")
-                value = int(value)
-            else:
-                expected = "a number that float32 can hold" + (f", >= {least:g}" if least >= 0 else "")
-                if not is_finite_real(value) or abs(value) > LARGEST or value < least:
-                    raise ValueError(f"{name}: expected {expected}, got {value!r}")
-                value = float(np.float32(value))
-            object.__setattr__(self, name, value)
 
 
 class FloatNeuralNet:
@@ -158,7 +63,7 @@ class FloatNeuralNet:
             raise ValueError(f"levels: expected two levels at least, got {list(sizes)}")
         if not isinstance(activation, str) or activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-        options = _options(Options() if options is None else options)
+        options = checked_options(Options() if options is None else options)
         count = sum((below + 1) * own for below, own in pairwise(sizes))
         if count * FLOAT32.itemsize > sys.maxsize:
             raise ValueError(f"levels: expected weights that fit in memory, got {count} for the sizes {list(sizes)}")
@@ -180,7 +85,7 @@ class FloatNeuralNet:
 
     @options.setter
     def options(self, options: Options) -> None:
-        self._options = _options(options)
+        self._options = checked_options(options)
         settings = self._state.settings[0]
         for name in SETTINGS.names or ():
             settings[name] = getattr(options, name)
@@ -209,14 +114,7 @@ class FloatNeuralNet:
         """
         if isinstance(seed, bool | np.bool) or not isinstance(seed, int | np.integer):
             raise ValueError(f"seed: expected an integer, got {seed!r}")
-        draws = _drand48(int(seed), self._levels.n_weights)
-        start = 0
-        for block in self._levels.blocks(self._state.weights):
-            limit = np.float32(1 / math.sqrt(len(block) - 1))
-            gap = np.float32(0.1 * float(limit))
-            drawn = ((2 * draws[start : start + block.size] - 1) * float(limit - gap)).astype(np.float32)
-            block[:] = np.where(drawn < 0, drawn - gap, drawn + gap).reshape(block.shape)
-            start += block.size
+        draw_weights(self._levels.blocks(self._state.weights), int(seed))
 
     def set_level(self, level: int, values: ArrayLike) -> None:
         """Replace the weights of a level.
@@ -229,7 +127,7 @@ class FloatNeuralNet:
             A row per neuron of the level below, and the biases as the last row.
         """
         block = self._levels.blocks(self._state.weights)[self._index(level)]
-        block[:] = _fitting(values, block.shape, "values")
+        block[:] = fitting(values, block.shape, "values")
 
     def get_level(self, level: int) -> np.ndarray:
         """Return a copy of the weights of a level, laid out as `set_level` takes them.
@@ -256,7 +154,7 @@ class FloatNeuralNet:
             Left slope, offset and right slope of every neuron.
         """
         corners = self._corners(level)
-        corners[:] = _fitting(values, corners.shape, "values")
+        corners[:] = fitting(values, corners.shape, "values")
 
     def get_corners(self, level: int) -> np.ndarray:
         """Return a copy of the corners of a level, laid out as `set_corners` takes them.
@@ -308,11 +206,11 @@ class FloatNeuralNet:
         ValueError
             An argument that is not one of those above.
         """
-        samples = self._samples(inputs, targets, rate, count, effective_count)
+        samples = checked_samples(self.levels, self._options, inputs, targets, rate, count, effective_count)
         try:
             self._state.alone(_dispatch.pass_kernels().train, self._state, *samples)
         finally:  # after Ctrl-C too
-            _hand_back(samples[-1], effective_count)
+            samples.hand_back(effective_count)
 
     def end_training_pass(self) -> None:
         """Compute the norms of the total gradient and count the pass."""
@@ -336,7 +234,7 @@ class FloatNeuralNet:
         ValueError
             `rate` is no number, the total gradient is off, or no pass with a sample has ended since the last call.
         """
-        rate32 = _rate(rate, "rate")
+        rate32 = checked_rate(rate, "rate")
         self._needs_gradient()
         if not self._state.tally[0]["to_apply"] or not self._state.tally[0]["cases"]:
             raise ValueError(
@@ -364,7 +262,7 @@ class FloatNeuralNet:
         ValueError
             `max_unused` is not one of those, or the pass has had no sample yet.
         """
-        unused = _unused(max_unused)
+        unused = checked_unused(max_unused)
         if self._state.usage.size and not self._state.tally[0]["cases"]:
             raise ValueError("reclaim: expected a pass with samples, got none")
         return int(self._state.alone(_dispatch.pass_kernels().reclaim, self._state, unused))
@@ -409,8 +307,9 @@ class FloatNeuralNet:
         ValueError
             An argument that is not one of those above; everything is as it was.
         """
-        samples = self._samples(_checks.table(x, self.levels[0], "x"), y, rate, count, effective_count, ("x", "y"))
-        rate32, unused = _rate(apply_rate, "apply_rate"), _unused(max_unused)
+        rows = _checks.table(x, self.levels[0], "x")
+        samples = checked_samples(self.levels, self._options, rows, y, rate, count, effective_count, ("x", "y"))
+        rate32, unused = checked_rate(apply_rate, "apply_rate"), checked_unused(max_unused)
         if rate32 != 0:
             self._needs_gradient()
         most = unused if _checks.flag(reclaim, "reclaim") else None
@@ -419,7 +318,7 @@ class FloatNeuralNet:
                 _dispatch.pass_kernels().train_pass, self._state, *samples, rate32, most
             )
         finally:  # after Ctrl-C too
-            _hand_back(samples[-1], effective_count)
+            samples.hand_back(effective_count)
         return bool(undone), int(reclaimed)
 
     def compute(self, inputs: ArrayLike) -> tuple[np.ndarray, Any]:
@@ -561,8 +460,7 @@ class FloatNeuralNet:
         -------
         numpy.ndarray of uint32, shape (O,)
         """
-        self._index(level, first=0)
-        start = sum(self.levels[:level])
+        start = sum(self.levels[: checked_level(level, self.levels, first=0)])
         return self._state.usage[start : start + self.levels[level]].copy()
 
     def simple_dump(self) -> str:
@@ -628,12 +526,8 @@ class FloatNeuralNet:
 
     # ---- Checks ----------------------------------------------------------------------------------
 
-    def _index(self, level: Any, first: int = 1) -> int:
-        if isinstance(level, bool | np.bool) or not isinstance(level, int | np.integer):
-            raise ValueError(f"level: expected an integer, got {level!r}")
-        if not first <= level < len(self.levels):
-            raise ValueError(f"level: expected {first} to {len(self.levels) - 1}, got {level}")
-        return int(level) - 1
+    def _index(self, level: Any) -> int:
+        return checked_level(level, self.levels) - 1
 
     def _corners(self, level: Any) -> np.ndarray:
         index = self._index(level)
@@ -645,108 +539,9 @@ class FloatNeuralNet:
         if not self._state.settings[0]["total_gradient"]:
             raise ValueError("apply_gradient: expected the option total_gradient on, got it off")
 
-    def _samples(
-        self,
-        inputs: Any,
-        targets: Any,
-        rate: Any,
-        count: Any,
-        effective_count: Any,
-        names: tuple[str, str] = ("inputs", "targets"),
-    ) -> tuple[np.ndarray, np.ndarray, np.float32, np.ndarray, np.ndarray | None]:
-        """Return inputs, targets, rate, counts and effective counts as the kernels take them."""
-        x, y = _checks.real_array(inputs, names[0]), _checks.real_array(targets, names[1])
-        if x.ndim != 2 and y.ndim < 2:
-            x, y = np.atleast_2d(x), np.atleast_2d(y)
-        x, y = _checks.table(x, self.levels[0], names[0]), _checks.table(y, self.levels[-1], names[1])
-        if len(x) != len(y):
-            raise ValueError(f"{names[1]}: expected {len(x)} rows, as many as {names[0]} has, got shape {y.shape}")
-        rate32 = np.float32(0) if self._options.auto_rate else _rate(rate, "rate")
-        if self._options.momentum and rate32 != 0:
-            raise ValueError(f"rate: expected 0 with momentum, got {rate!r}")
-        counts, effective = _counts(count, len(x)), _effective_counts(effective_count, len(x))
-        return (
-            _checks.as_finite(x, FLOAT32, names[0]),
-            _checks.as_finite(y, FLOAT32, names[1]),
-            rate32,
-            counts,
-            effective,
-        )
-
     def _mean(self, total: str, cases: str) -> float:
         tally = self._state.tally[0]
         return float(tally[total]) / float(tally[cases]) if tally[cases] else math.nan
-
-
-FLOAT32 = np.dtype(np.float32)
-
-
-def _drand48(seed: int, n: int) -> np.ndarray:
-    """The first n numbers in [0, 1) of POSIX drand48 after srand48(seed)."""
-    state, draws = ((seed & 0xFFFFFFFF) << 16) | 0x330E, np.empty(n)
-    for i in range(n):
-        state = (state * 0x5DEECE66D + 0xB) & 0xFFFFFFFFFFFF
-        draws[i] = state / (1 << 48)
-    return draws
-
-
-def _options(options: Any) -> Options:
-    if not isinstance(options, Options):
-        raise ValueError(f"options: expected fnn.Options or None, got {options!r}")
-    return options
-
-
-def _rate(rate: Any, argument: str) -> np.float32:
-    if not is_finite_real(rate) or abs(rate) > LARGEST:
-        raise ValueError(f"{argument}: expected a number that float32 can hold, got {rate!r}")
-    return np.float32(rate)
-
-
-def _unused(max_unused: Any) -> int:
-    if isinstance(max_unused, bool | np.bool) or not isinstance(max_unused, int | np.integer):
-        raise ValueError(f"max_unused: expected an integer >= 0, got {max_unused!r}")
-    if not 0 <= max_unused < 1 << 32:
-        raise ValueError(f"max_unused: expected an integer from 0 to {(1 << 32) - 1}, got {max_unused!r}")
-    return int(max_unused)
-
-
-def _fitting(values: Any, shape: tuple[int, ...], argument: str) -> np.ndarray:
-    array = _checks.real_array(values, argument)
-    if array.shape != shape:
-        raise ValueError(f"{argument}: expected shape {shape}, got {array.shape}")
-    return _checks.as_finite(array, FLOAT32, argument)
-
-
-def _counts(count: Any, n: int) -> np.ndarray:
-    """Counts (n,) of uint32, from one number for all or from n of them."""
-    counts = _checks.real_array(count, "count")
-    if counts.dtype.kind not in "iu" or counts.shape not in ((), (n,)):
-        raise ValueError(f"count: expected an integer or {n} of them, got {counts.dtype} of shape {counts.shape}")
-    if counts.min() < 1 or counts.max() >= 1 << 32:
-        raise ValueError(f"count: expected integers from 1 to {(1 << 32) - 1}, got {counts.min()} to {counts.max()}")
-    return np.full(n, counts, np.uint32)
-
-
-def _effective_counts(effective_count: Any, n: int) -> np.ndarray | None:
-    """A copy (n,) of the effective counts, on which the kernels work."""
-    if effective_count is None:
-        return None
-    if not isinstance(effective_count, np.ndarray) or effective_count.dtype != FLOAT32:
-        got = getattr(effective_count, "dtype", type(effective_count).__name__)
-        raise ValueError(f"effective_count: expected an array of float32, which changes in place, got {got}")
-    if effective_count.shape != (n,) and (n > 1 or effective_count.shape != ()):
-        raise ValueError(f"effective_count: expected shape ({n},), got {effective_count.shape}")
-    if not effective_count.flags.writeable:
-        raise ValueError("effective_count: expected an array that can be written to, got a read-only one")
-    if not (np.isfinite(effective_count) & (effective_count >= 1)).all():
-        raise ValueError(f"effective_count: expected finite numbers >= 1, got {effective_count.min()}")
-    return np.array(effective_count, np.float32).reshape(n)
-
-
-def _hand_back(effective: np.ndarray | None, effective_count: np.ndarray | None) -> None:
-    """Copy what became of the effective counts to where they came from."""
-    if effective is not None and effective_count is not None:
-        effective_count[...] = effective.reshape(effective_count.shape)
 
 
 def _words(values: list[float]) -> str:
