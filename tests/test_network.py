@@ -7,7 +7,7 @@ import pytest
 
 import fnn
 from fnn import _checks
-from fnn._network import INITS
+from fnn._initial import INITS
 
 NAN = float("nan")
 

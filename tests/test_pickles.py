@@ -5,9 +5,12 @@ import pickle
 import pytest
 
 import fnn
-from fnn import _one_at_a_time
+from fnn import _layer_views, _one_at_a_time
 
 MOVED = [
+    ("_network", "Input", fnn.Input),
+    ("_network", "Dense", fnn.Dense),
+    ("_network", "LayerViews", _layer_views.LayerViews),
     ("_float_neural_net", "Options", fnn.Options),
     ("_pass_state", "OneAtATime", _one_at_a_time.OneAtATime),
 ]

@@ -12,8 +12,9 @@ from fnn._emphasis import Emphasis
 from fnn._float_neural_net import FloatNeuralNet
 from fnn._formulas import activations, losses
 from fnn._gradient_flow import GradientFlow
+from fnn._layers import Dense, Input
 from fnn._modelfile import ModelFileError
-from fnn._network import Dense, Input, Network, load
+from fnn._network import Network, load
 from fnn._optimizers import FISTA, SGD, Adam
 from fnn._pass_options import Options
 from fnn._patch import patch_sklearn, sklearn_is_patched, unpatch_sklearn

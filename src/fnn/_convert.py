@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnn._network import Dense, Input, Network
+from fnn._layers import Dense, Input
+from fnn._network import Network
 from fnn._sklearn_extra import needed_by
 
 if TYPE_CHECKING:

@@ -3,138 +3,24 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnn import _backprop_numpy, _checks, _dispatch, _modelfile, _threads, _train
-from fnn._formulas import CORNER_START, OUTPUT_ONLY, Activation, Loss, find_activation, is_finite_real
-from fnn._layout import SKIP_MODES, Layout, Skip, parameter_count, skip_fault
+from fnn import _backprop_numpy, _checks, _dispatch, _modelfile, _summary, _threads, _train
+from fnn._formulas import Activation, Loss
+from fnn._initial import INITS, initial_parameters
+from fnn._layer_views import LayerViews, fitting
+from fnn._layers import Dense, Input, layers_of, layout_of
+from fnn._layout import Layout
 from fnn._optimizers import SGD, Optimizer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
 Callback = Callable[["Network", _train.History], object]
-INITS = ("reference", "glorot", "he", "zeros")
-
-
-@dataclass(frozen=True)
-class Input:
-    """The input of a network.
-
-    Parameters
-    ----------
-    units : int
-        Number of inputs, >= 1.
-    dropout : float, default 0
-        Share of the inputs that training drops, in [0, 1), as `Dense` does with its outputs.
-    """
-
-    units: int
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "units", _checks.whole_number(self.units, "units"))
-        object.__setattr__(self, "dropout", _checks.dropout_share(self.dropout))
-
-    def __repr__(self) -> str:
-        return f"Input({self.units}{_dropout(self.dropout)})"
-
-
-@dataclass(frozen=True, init=False, repr=False)
-class Dense:
-    """A dense layer: every neuron sees the whole layer below.
-
-    Parameters
-    ----------
-    units : int
-        Number of neurons, >= 1.
-    activation : str or Activation, default "relu"
-        Name or member of `fnn.activations`.  corner: two slopes and an offset of every neuron's own, which are trained
-        and start as leaky_relu (docs/backprop.md, eq. 2a).
-    slope : float, optional
-        Slope below zero of leaky_relu, >= 0; 0.01 unless given.  An error with any other activation.
-    skip : int, default 0
-        With k > 0 the l-th Dense layer reads two activations: that of the layer below, v_(l-1), and that of k layers
-        earlier, v_(l-1-k); v_0 is the network's input, and k is at most l - 1.
-    skip_mode : {"add", "concat"}, default "add"
-        add: the layer's input is the sum of the two, which must have the same width.  concat: it is v_(l-1) followed by
-        v_(l-1-k), each number with weights of its own, so that the fan-in is the sum of their widths.
-    rate_scale : float, default 1
-        What the layer multiplies the learning rate by, > 0 and finite (`rate_by_depth` makes such numbers).
-    dropout : float, default 0
-        Share of the layer's outputs that `Network.fit` sets to zero, in [0, 1): others in every row of every update;
-        those that are left are divided by 1 - dropout.  Everything but `fit`'s updates, its loss on validation data
-        too, uses the whole network.  Not for the last layer.
-    """
-
-    units: int
-    activation: Activation
-    skip: Skip
-    rate_scale: float
-    dropout: float
-
-    def __init__(
-        self,
-        units: int,
-        activation: str | Activation = "relu",
-        slope: float | None = None,
-        *,
-        skip: int = 0,
-        skip_mode: str = "add",
-        rate_scale: float = 1.0,
-        dropout: float = 0.0,
-    ) -> None:
-        found = find_activation(activation, "activation")
-        if not isinstance(skip_mode, str) or skip_mode not in SKIP_MODES:
-            raise ValueError(f"skip_mode: expected one of {', '.join(SKIP_MODES)}, got {skip_mode!r}")
-        if not is_finite_real(rate_scale) or rate_scale <= 0:
-            raise ValueError(f"rate_scale: expected a finite number > 0, got {rate_scale!r}")
-        object.__setattr__(self, "units", _checks.whole_number(units, "units"))
-        object.__setattr__(self, "activation", found if slope is None else found.with_slope(slope))
-        object.__setattr__(self, "skip", Skip(_checks.whole_number(skip, "skip", 0), skip_mode))
-        object.__setattr__(self, "rate_scale", float(rate_scale))
-        object.__setattr__(self, "dropout", _checks.dropout_share(dropout))
-
-    def __repr__(self) -> str:
-        extras = f", slope={self.activation.slope}" if self.activation.name == "leaky_relu" else ""
-        if self.skip.distance:
-            extras += f", skip={self.skip.distance}, skip_mode={self.skip.mode!r}"
-        if self.rate_scale != 1:
-            extras += f", rate_scale={self.rate_scale!r}"
-        return f"Dense({self.units}, {self.activation.name!r}{extras}{_dropout(self.dropout)})"
-
-
-def _dropout(share: float) -> str:
-    """Describe a share that is dropped as an argument after others."""
-    return f", dropout={share!r}" if share else ""
-
-
-class LayerViews(list[np.ndarray]):
-    """The weights, biases or corners of every layer: views of the flat vector.  Assigning to one copies into it."""
-
-    def __init__(self, views: Iterable[np.ndarray], kind: str) -> None:
-        super().__init__(views)
-        self._kind = kind
-
-    def __setitem__(self, index: SupportsIndex | slice, value: Any) -> None:
-        chosen = range(len(self))[index]
-        if not isinstance(chosen, int) and not np.iterable(value):
-            raise ValueError(f"{self._kind}: expected {len(chosen)} arrays, one a layer, got {value!r}")
-        numbers, entries = ([chosen], [value]) if isinstance(chosen, int) else (list(chosen), list(value))
-        if len(entries) != len(numbers):
-            raise ValueError(f"{self._kind}: expected {len(numbers)} arrays, one a layer, got {len(entries)}")
-        views = [self[number] for number in numbers]
-        names = [f"layer {number + 1} {self._kind}" for number in numbers]
-        fitting = [_fitting(entry, view, name) for entry, view, name in zip(entries, views, names, strict=True)]
-        for view, values in zip(views, fitting, strict=True):
-            view[...] = values
 
 
 class Network:
@@ -194,8 +80,8 @@ class Network:
         if not isinstance(init, str) or init not in INITS:
             raise ValueError(f"init: expected one of {', '.join(INITS)}, got {init!r}")
         rng = _checks.generator(seed)
-        self._layout = _layout(layers, activation, output, found_dtype)
-        self._parameters = _initial(self._layout, found_dtype, init, rng)
+        self._layout = layout_of(layers, activation, output, found_dtype)
+        self._parameters = initial_parameters(self._layout, found_dtype, init, rng)
         self.draws = 0
 
     @classmethod
@@ -226,7 +112,7 @@ class Network:
 
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
-        self._parameters[:] = _fitting(values, self._parameters, "parameters")
+        self._parameters[:] = fitting(values, self._parameters, "parameters")
 
     @property
     def weights(self) -> LayerViews:
@@ -565,31 +451,10 @@ class Network:
         2      (32, 10)  softmax            330
         total                             2,410
         """
-        offsets = self._layout.offsets
-        counts = [end - start for start, end in pairwise(offsets)]
-        layers = zip(self._layout.shapes, self._layout.activations, counts, strict=True)
-        share = self._layout.dropouts[0]
-        rows = [
-            ("layer", "shape", "activation", "parameters"),
-            ("input", f"({self._layout.sizes[0]},)", f"dropout {share:g}" if share else "", "0"),
-        ]
-        for number, ((fan_in, fan_out), activation, parameters) in enumerate(layers, start=1):
-            slope = f"({activation.slope:g})" if activation.name == "leaky_relu" else ""
-            share = self._layout.dropouts[number]
-            name = f"{activation.name}{slope}" + (f", dropout {share:g}" if share else "")
-            count = f"{parameters:,}"
-            rows.append((str(number), f"({fan_in}, {fan_out})", name, count))
-        rows.append(("total", "", "", f"{self._layout.n_parameters:,}"))
-        a, b, c, d = (max(len(row[column]) for row in rows) for column in range(4))
-        return "\n".join(f"{row[0]:{a}}  {row[1]:{b}}  {row[2]:{c}}  {row[3]:>{d}}" for row in rows)
+        return _summary.summary(self._layout)
 
     def __repr__(self) -> str:
-        sizes, (*inner, last) = list(self._layout.sizes), self._layout.activations
-        sizes_say_all = self._layout == Layout(self._layout.sizes, self._layout.activations)
-        if sizes_say_all and len(set(inner)) <= 1 and "leaky_relu" not in {a.name for a in self._layout.activations}:
-            activation = f", activation={inner[0].name!r}" if inner else ""
-            return f"Network({sizes}{activation}, output={last.name!r}, dtype='{self.dtype}')"
-        return f"Network({_entries(self._layout)}, dtype='{self.dtype}')"
+        return _summary.constructor(self._layout, self.dtype)
 
 
 def load(path: str | os.PathLike[str]) -> Network:
@@ -611,23 +476,9 @@ def load(path: str | os.PathLike[str]) -> Network:
         The file cannot be read.
     """
     layout, parameters = _modelfile.read(path)
-    network = Network(_entries(layout), dtype=parameters.dtype, init="zeros")
+    network = Network(layers_of(layout), dtype=parameters.dtype, init="zeros")
     network.parameters = parameters
     return network
-
-
-def _entries(layout: Layout) -> list[Input | Dense]:
-    """Describe a layout as the constructor takes it."""
-    layers = zip(
-        layout.sizes[1:], layout.activations, layout.skips, layout.rate_scales, layout.dropouts[1:], strict=True
-    )
-    return [
-        Input(layout.sizes[0], layout.dropouts[0]),
-        *(
-            Dense(units, phi, skip=skip.distance, skip_mode=skip.mode, rate_scale=scale, dropout=share)
-            for units, phi, skip, scale, share in layers
-        ),
-    ]
 
 
 def _float_dtype(dtype: Any) -> np.dtype:
@@ -636,68 +487,3 @@ def _float_dtype(dtype: Any) -> np.dtype:
             if dtype is not None and np.dtype(dtype) == known:
                 return known
     raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
-
-
-def _layout(layers: Any, activation: Any, output: Any, dtype: np.dtype) -> Layout:
-    """Turn the constructor's layers into a Layout, or say what is wrong with them."""
-    if isinstance(layers, str | bytes) or not np.iterable(layers):
-        raise ValueError(f"layers: expected a list of sizes, or of Input and Dense, got {layers!r}")
-    entries = list(layers)
-    if len(entries) < 2:
-        raise ValueError(f"layers: expected the input and at least one layer, got {entries!r}")
-    if any(isinstance(entry, Input | Dense) for entry in entries):
-        if not isinstance(entries[0], Input) or not all(isinstance(entry, Dense) for entry in entries[1:]):
-            raise ValueError(f"layers: expected Input first and only Dense after it, got {entries!r}")
-        for argument, value in (("activation", activation), ("output", output)):
-            if value is not None:
-                raise ValueError(f"{argument}: expected none beside Dense layers, which have their own, got {value!r}")
-        sizes, chosen = [entry.units for entry in entries], [entry.activation for entry in entries[1:]]
-        skips = tuple(entry.skip for entry in entries[1:])
-        rate_scales = tuple(entry.rate_scale for entry in entries[1:])
-        dropouts = tuple(entry.dropout for entry in entries)
-    else:
-        sizes = [_checks.whole_number(size, f"layers[{index}]") for index, size in enumerate(entries)]
-        inner = find_activation("relu" if activation is None else activation, "activation")
-        last = find_activation("identity" if output is None else output, "output")
-        chosen = [inner] * (len(sizes) - 2) + [last]
-        skips, rate_scales, dropouts = (Skip(),) * len(chosen), (1.0,) * len(chosen), (0.0,) * len(sizes)
-    for number, found in enumerate(chosen[:-1], start=1):
-        if found.code in OUTPUT_ONLY:
-            raise ValueError(f"activation: {found.name} goes on the output layer only, got it on layer {number}")
-    if dropouts[-1]:
-        raise ValueError(f"dropout: expected none on the output layer, got {dropouts[-1]}")
-    fault = skip_fault(sizes, skips)
-    if fault:
-        raise ValueError(f"skip: {fault}")
-    count = parameter_count(sizes, skips, chosen)
-    if count * dtype.itemsize > sys.maxsize:
-        raise ValueError(f"layers: expected parameters that fit in memory, got {count} for the sizes {sizes}")
-    return Layout(tuple(sizes), tuple(chosen), skips, rate_scales, dropouts)
-
-
-def _initial(layout: Layout, dtype: np.dtype, init: str, rng: np.random.Generator) -> np.ndarray:
-    """Draw the starting parameters (P,), in double and layer after layer, so that both dtypes start alike."""
-    parameters = np.zeros(layout.n_parameters, dtype)
-    for block, (fan_in, fan_out) in zip(layout.blocks(parameters), layout.shapes, strict=True):
-        if init == "reference":  # weights first, then the biases, by the same rule
-            gap = 0.1 / np.sqrt(fan_in)
-            draw = (2 * rng.random((fan_in + 1, fan_out)) - 1) * (1 / np.sqrt(fan_in) - gap)
-            block[:] = np.where(draw < 0, draw - gap, draw + gap)
-        elif init == "glorot":
-            limit = np.sqrt(6 / (fan_in + fan_out))
-            block[:-1] = rng.uniform(-limit, limit, (fan_in, fan_out))
-        elif init == "he":
-            block[:-1] = rng.normal(0, np.sqrt(2 / fan_in), (fan_in, fan_out))
-    for corner, bends in zip(layout.corners(parameters), layout.bends, strict=True):
-        if bends:
-            corner.T[:] = CORNER_START
-    return parameters
-
-
-def _fitting(values: Any, target: np.ndarray, argument: str) -> np.ndarray:
-    """Return `values` as an array that may be copied over `target`."""
-    array = _checks.real_array(values, argument)
-    if array.shape != target.shape:
-        raise ValueError(f"{argument}: expected {target.shape}, got {array.shape}")
-    # As one row or as it is: the check knows two dimensions.
-    return _checks.as_finite(np.atleast_2d(array), target.dtype, argument).reshape(target.shape)
