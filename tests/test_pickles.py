@@ -8,6 +8,8 @@ import fnn
 from fnn import _layer_views, _one_at_a_time
 
 MOVED = [
+    ("_estimator", "MLPClassifier", fnn.MLPClassifier),
+    ("_estimator", "MLPRegressor", fnn.MLPRegressor),
     ("_network", "Input", fnn.Input),
     ("_network", "Dense", fnn.Dense),
     ("_network", "LayerViews", _layer_views.LayerViews),
