@@ -154,6 +154,23 @@ def test_rows_without_any_probability_get_equal_ones():
     np.testing.assert_allclose(model.predict_proba(X), 1 / 3, rtol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("targets", [LABELS, LABELS == 1, np.eye(3, dtype=int)[LABELS]], ids=["3", "2", "several"])
+def test_no_probability_is_0_or_1(targets, dtype):
+    """Each has a logarithm, however far the outputs lie beyond what they are trained towards."""
+    model = fnn.MLPClassifier((2,), loss="squared_error", out_activation="identity", max_iter=1, dtype=dtype)
+    model.fit(X.astype(dtype), targets)
+    for beyond in (-9, 9):
+        model.coefs_[-1][:] = 0
+        model.intercepts_[-1][:] = 0.5
+        model.intercepts_[-1][-1] = beyond
+        probabilities = model.predict_proba(X.astype(dtype))
+        assert probabilities.dtype == dtype
+        assert probabilities.min() > 0
+        assert probabilities.max() < 1
+        assert np.isfinite(model.predict_log_proba(X.astype(dtype))).all()
+
+
 def test_activations_by_layer_rates_by_depth_and_limits(backend):
     steep = fnn.activations.leaky_relu.with_slope(0.3)
     model = fnn.MLPClassifier(
