@@ -133,6 +133,17 @@ def test_steps_are_as_asked(capsys, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    ("asked", "shares"), [([], (0, 0, 0, 0)), (["0.5"], (0, 0.5, 0.5, 0)), (["0.2,0.5"], (0, 0.2, 0.5, 0))]
+)
+def test_dropout_is_of_the_inner_layers(capsys, asked, shares):
+    options = [option for share in asked for option in ("--dropout", share)]
+    assert main(["train", "--hidden", "20,15", "--epochs", "2", "--saturation", "none", "--quiet", *options]) == 0
+    net = fnn.load("digits.fnn")
+    assert net.layout.dropouts == shares
+    assert ("relu, dropout 0.5" in capsys.readouterr().out) == (0.5 in shares)
+
+
 def test_no_hidden_layer_makes_a_linear_model(capsys):
     assert main(["train", "--hidden", "", "--epochs", "3"]) == 0
     assert fnn.load("digits.fnn").layout.sizes == (64, 10)
@@ -242,7 +253,12 @@ def test_help_fits_on_a_terminal(capsys, command):
         ("train --epochs 0", "error: epochs: expected an integer >= 1, got 0"),
         ("train --batch-size 0", "error: batch_size: expected an integer >= 1, got 0"),
         ("train --hidden 3,x", "error: argument --hidden: expected sizes like 64,32, got '3,x' (see fnn train --help)"),
-        ("train --hidden 3,0", "error: layers[2]: expected an integer >= 1, got 0"),
+        ("train --hidden 3,0", "error: --hidden: expected an integer >= 1, got 0"),
+        ("train --dropout half", "error: argument --dropout: expected shares like 0.5 or 0.2,0.5, got 'half' (see fnn"),
+        ("train --dropout 1", "error: dropout: expected a number in [0, 1), got 1.0"),
+        ("train --hidden 9,8 --dropout 0.5,nan", "error: dropout: expected a number in [0, 1), got nan"),
+        ("train --dropout 0.2,0.5", "error: dropout: expected one number, or 1, one a hidden layer, got 2"),
+        ("train --hidden= --dropout 0.5", "error: --dropout: expected none without inner layers, got 0.5"),
         ("train --activation softmax", "error: argument --activation: invalid choice: 'softmax'"),
         ("train --loss mse", "error: argument --loss: invalid choice: 'mse'"),
         ("train --optimizer adagrad", "error: argument --optimizer: invalid choice: 'adagrad'"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ def dropout_share(value: Any) -> float:
     if not is_finite_real(value) or not 0 <= value < 1:
         raise ValueError(f"dropout: expected a number in [0, 1), got {value!r}")
     return float(value)
+
+
+def hidden_dropouts(dropout: Any, count: int) -> tuple[float, ...]:
+    """Return the share that is dropped of each of `count` hidden layers, given one for all or one for each."""
+    listed = [dropout] * count if isinstance(dropout, Real) else list(dropout)
+    if len(listed) != count:
+        raise ValueError(f"dropout: expected one number, or {count}, one a hidden layer, got {len(listed)}")
+    return tuple(dropout_share(share) for share in listed)
 
 
 def planned_rate(value: Any) -> float:

@@ -114,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
         default="relu",
         help="of the inner layers (default: relu)",
     )
+    train.add_argument(
+        "--dropout",
+        type=_shares,
+        default=0.0,
+        metavar="P[,P...]",
+        help="share of the inner layers' outputs that training drops, or of each of them (default: 0)",
+    )
     train.add_argument("--loss", choices=list(LOSSES), help="default: cross_entropy, squared_error for a regression")
     train.add_argument("--epochs", type=int, default=40, metavar="N", help="default: 40")
     train.add_argument("--batch-size", type=int, default=16, metavar="N", help="1: every row updates (default: 16)")
@@ -151,13 +158,10 @@ def _run_train(options: argparse.Namespace) -> None:
         raise ValueError(f"--output: expected another file than the data, got {output}")
     x, y, loss, classes = _read_problem(options)
     test, train = _split(len(x), options.test_fraction, options.seed)
-    network = fnn.Network(
-        [x.shape[1], *options.hidden, y.shape[1] if y.ndim == 2 else max(2, int(y.max()) + 1)],
-        activation=options.activation,
-        output=OUTPUTS[loss.name],
-        dtype=options.dtype,
-        seed=options.seed,
-    )
+    outputs = y.shape[1] if y.ndim == 2 else max(2, int(y.max()) + 1)
+    layers: list[fnn.Input | fnn.Dense] = [fnn.Input(x.shape[1]), *_inner_layers(options)]
+    layers.append(fnn.Dense(outputs, OUTPUTS[loss.name]))
+    network = fnn.Network(layers, dtype=options.dtype, seed=options.seed)
     optimizer = _steps(options, loss)
     # All rows at once and before they are mixed, so that an error names the row of the file.
     x, y = _train.checked_data(x, y, network.layout, network.dtype, loss)
@@ -197,6 +201,22 @@ def _sizes(text: str) -> list[int]:
         return [int(size) for size in text.split(",")] if text else []
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected sizes like 64,32, got {text!r}") from None
+
+
+def _shares(text: str) -> float | list[float]:
+    try:
+        shares = [float(share) for share in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected shares like 0.5 or 0.2,0.5, got {text!r}") from None
+    return shares if len(shares) > 1 else shares[0]
+
+
+def _inner_layers(options: argparse.Namespace) -> list[fnn.Dense]:
+    if options.dropout and not options.hidden:
+        raise ValueError(f"--dropout: expected none without inner layers, got {options.dropout}")
+    sizes = [_checks.whole_number(size, "--hidden") for size in options.hidden]
+    shares = _checks.hidden_dropouts(options.dropout, len(sizes))
+    return [fnn.Dense(size, options.activation, dropout=share) for size, share in zip(sizes, shares, strict=True)]
 
 
 def _limit(options: argparse.Namespace) -> float | None:

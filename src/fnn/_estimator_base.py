@@ -62,14 +62,6 @@ def hidden_activations(activation: str | Activation | Sequence[str | Activation]
     return [find_activation(one) for one in listed]
 
 
-def hidden_dropouts(dropout: Any, count: int) -> tuple[float, ...]:
-    """Return the share that is dropped of each of `count` hidden layers, given one for all or one for each."""
-    listed = [dropout] * count if isinstance(dropout, Real) else list(dropout)
-    if len(listed) != count:
-        raise ValueError(f"dropout: expected one number, or {count}, one a hidden layer, got {len(listed)}")
-    return tuple(_checks.dropout_share(share) for share in listed)
-
-
 def layer_rate_scales(rate_scale: str | Sequence[float] | None, n_layers: int) -> tuple[float, ...]:
     """Return what each layer multiplies the learning rate by, given that, a law of `rate_by_depth` or None."""
     if rate_scale is None:
@@ -303,7 +295,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         """Train: a whole fit, or `epochs` of partial_fit; on other validation data than a part of X with `held_out`."""
         incremental = epochs is not None
         hidden = _hidden_sizes(self.hidden_layer_sizes)
-        if self.solver == "lbfgs" and any(hidden_dropouts(self.dropout, len(hidden))):
+        if self.solver == "lbfgs" and any(_checks.hidden_dropouts(self.dropout, len(hidden))):
             raise ValueError(f"dropout: expected none with solver='lbfgs', got {self.dropout!r}")
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, labels = self._validated(X, y, reset=first_pass)
@@ -449,7 +441,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     def _layout_of(self, sizes: tuple[int, ...]) -> Layout:
         inner = hidden_activations(self.activation, len(sizes) - 2)
         scales = layer_rate_scales(self.rate_scale, len(sizes) - 1)
-        dropouts = (0.0, *hidden_dropouts(self.dropout, len(inner)), 0.0)
+        dropouts = (0.0, *_checks.hidden_dropouts(self.dropout, len(inner)), 0.0)
         return Layout(sizes, (*inner, find_activation(self.out_activation_)), rate_scales=scales, dropouts=dropouts)
 
     def _install(self, layout: Layout, parameters: np.ndarray) -> None:
