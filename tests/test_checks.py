@@ -1,6 +1,7 @@
 """Bad data and bad options: what the errors say, and that the network is as it was."""
 
 import copy
+import pickle
 import re
 
 import numpy as np
@@ -56,7 +57,7 @@ BAD_X = {
     "both infinities": (np.array([[0, INF, -INF]]), "expected finite numbers, got inf in row 0, column 1"),
     "too large": (
         with_value(1e300, 1, 1),
-        "expected finite numbers, got 1e+300, which is beyond float32, in row 1, column 1",
+        "expected finite numbers, got 1e+300 in row 1, column 1; it is beyond float32",
     ),
 }
 
@@ -304,6 +305,13 @@ def test_read_only_parameters_are_read_and_not_trained(backend):
 def test_a_finite_sum_beyond_float32_is_no_error():
     x = np.full((4, 3), 3e38, np.float32)
     assert _checks.as_finite(x, np.dtype("f4"), "x") is x
+
+
+def test_an_error_about_a_value_comes_out_of_a_process_as_it_went_in():
+    with pytest.raises(ValueError, match="in row 1, column 2; it is beyond float32") as caught:
+        _checks.as_finite(np.array([[0, 0, 0], [0, 0, 1e39]]), np.dtype("f4"), "x")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again), again.place) == (type(caught.value), str(caught.value), (1, 2))
 
 
 def test_the_first_bad_row_is_named_beyond_the_first_chunk(monkeypatch):

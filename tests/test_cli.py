@@ -364,13 +364,44 @@ def test_a_damaged_archive_is_a_value_error(tmp_path_factory, place, change):
             text("height,rich\n1,yes\n2,no\n"),
             "d.csv: line 2, column 2: expected a number, got 'yes'; classes are whole numbers 0, 1, 2, ...",
         ),
-        ("d.csv", text("1,-1\n3,1\n"), "y: expected class labels 0, 1, 2, ..., got -1.0 in row 0"),
-        ("d.csv", lambda path: path.write_bytes(b"a,b\n1,\xff\n"), "d.csv: expected text in UTF-8, got the byte 0xff"),
+        ("d.csv", text("1,2\n\n   \n"), "d.csv: line 3: expected 2 columns as in the lines before, got 1"),
+        (
+            "d.csv",
+            lambda path: path.write_bytes(b"a,b\n1,\xff\n"),
+            "d.csv: line 2: expected text in UTF-8, got the byte 0xff",
+        ),
+        (
+            "d.csv",
+            lambda path: path.write_bytes("ä,b\r\n".encode("utf-8-sig") + b"1,2\r\n" * 9999 + b"3,\xe4\r\n"),
+            "d.csv: line 10001: expected text in UTF-8, got the byte 0xe4",
+        ),
     ],
 )
 def test_bad_data_take_one_line(capsys, tmp_path, name, write, message):
     write(tmp_path / name)
     refused(capsys, f"error: {message}", "train", name)
+
+
+LABEL_FAULT = "expected class labels 0, 1, 2, ..., got {}; for numbers use --target regression"
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "place", "fault"),
+    [
+        ("a,b\n1,0\n2,-1\n", [], "line 3, column 2", LABEL_FAULT.format(-1.0)),
+        ("1,0,0\n\n2,3,0.5\n", [], "line 3, column 3", LABEL_FAULT.format(0.5)),
+        ("1,nan\n2,0\n", [], "line 1, column 2", LABEL_FAULT.format("nan")),
+        ("\ufeffa,b\r\n\r\n1,0\r\nnan,1\r\n", [], "line 4, column 1", "expected finite numbers, got nan"),
+        ("a,b,c\n1,2,0\n3,-inf,1\n", [], "line 3, column 2", "expected finite numbers, got -inf"),
+        ("1,2,0\n3,1e39,1\n", [], "line 2, column 2", "expected finite numbers, got 1e+39; it is beyond float32"),
+        ("a,b\n1,2\n3,inf\n", ["--target", "regression"], "line 3, column 2", "expected finite numbers, got inf"),
+        ("a,b\n1,2\n3,-4\n", ["--loss", "poisson"], "line 3, column 2", "expected numbers >= 0, got -4.0"),
+        ('"a","b"\n"1\n","2"\n"nan","4"\n', ["--target", "regression"], "line 4, column 1", "expected finite numbers"),
+    ],
+)
+def test_a_bad_value_of_a_table_is_told_of_by_line_and_column(capsys, content, options, place, fault):
+    Path("d.csv").write_text(content, encoding="utf-8", newline="")
+    refused(capsys, f"error: d.csv: {place}: {fault}", "train", "d.csv", *options)
 
 
 def test_a_bad_table_is_not_told_of_in_numpy_s_words(capsys):

@@ -207,7 +207,7 @@ def test_assignment_refuses_what_does_not_fit_and_changes_nothing():
         (("parameters", np.ones((1, 760))), "parameters: expected (760,), got (1, 760)"),
         (
             ("parameters", np.full(760, 1e39)),
-            "parameters: expected finite numbers, got 1e+39, which is beyond float32,",
+            "parameters: expected finite numbers, got 1e+39 in row 0, column 0; it is beyond float32",
         ),
         (("parameters", np.ones(760, complex)), "parameters: expected real numbers, got ndarray of dtype complex128"),
         (("parameters", 1.0), "parameters: expected (760,), got ()"),

@@ -19,6 +19,28 @@ from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON, Loss, is
 CHUNK_VALUES = 1 << 20  # values looked at or computed at a time: a few megabytes, however large the data
 
 
+class BadValueError(ValueError):
+    """A value of an array is not as expected.
+
+    Attributes
+    ----------
+    argument : str
+    fault : str
+        What was expected and what came.
+    place : tuple of int
+        The row and, where there are columns, the column of the first such value, counted from 0 as NumPy does.
+    hint : str
+    """
+
+    def __init__(self, argument: str, fault: str, place: tuple[int, ...], hint: str = "") -> None:
+        super().__init__(argument, fault, place, hint)  # which pickling makes it from
+        self.argument, self.fault, self.place, self.hint = argument, fault, place, hint
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{name} {index}" for name, index in zip(("row", "column"), self.place, strict=False))
+        return f"{self.argument}: {self.fault} in {where}{self.hint}"
+
+
 def row_chunks(n_rows: int, values_per_row: int) -> Iterator[slice]:
     """Yield the slices that cut `n_rows` into pieces of about CHUNK_VALUES values, each of one row at least."""
     step = max(1, CHUNK_VALUES // values_per_row)
@@ -151,11 +173,9 @@ def as_finite(array: np.ndarray, dtype: np.dtype, argument: str, first_row: int 
             bad = ~np.isfinite(part)
             row, *column = np.unravel_index(int(bad.argmax()), bad.shape)
             value = array[(rows.start + row, *column)]
-            beyond = f", which is beyond {dtype}," if np.isfinite(value) else ""
-            raise ValueError(
-                f"{argument}: expected finite numbers, got {value}{beyond} "
-                f"{_place(first_row + rows.start + row, *column)}"
-            )
+            hint = f"; it is beyond {dtype}" if np.isfinite(value) else ""
+            place = (first_row + rows.start + int(row), *map(int, column))
+            raise BadValueError(argument, f"expected finite numbers, got {value}", place, hint)
     return result
 
 
@@ -168,10 +188,6 @@ def warn_of_overflow(outputs: np.ndarray, stacklevel: int) -> None:
         RuntimeWarning,
         stacklevel + 1,
     )
-
-
-def _place(*indices: np.integer[Any] | int) -> str:
-    return ", ".join(f"{name} {index}" for name, index in zip(("in row", "column"), indices, strict=False))
 
 
 def targets(
@@ -234,9 +250,8 @@ def _labels(y: np.ndarray, n_outputs: int, argument: str) -> np.ndarray:
     for labels in (y, own):  # the first before the cast, which might wrap around
         if labels.min() < 0 or labels.max() >= n_outputs:
             row = int(((labels < 0) | (labels >= n_outputs)).argmax())
-            raise ValueError(
-                f"{argument}: expected class labels from 0 to {n_outputs - 1}, got {labels[row]} in row {row}"
-            )
+            fault = f"expected class labels from 0 to {n_outputs - 1}, got {labels[row]}"
+            raise BadValueError(argument, fault, (row,))
     own.flags.writeable = False  # callbacks see it as plan.y
     return own
 
@@ -244,4 +259,4 @@ def _labels(y: np.ndarray, n_outputs: int, argument: str) -> np.ndarray:
 def _check_range(y: np.ndarray, low: float, high: float, expected: str, argument: str) -> None:
     if y.min() < low or y.max() > high:
         place = np.unravel_index(int(((y < low) | (y > high)).argmax()), y.shape)
-        raise ValueError(f"{argument}: expected {expected}, got {y[place]} {_place(*place)}")
+        raise BadValueError(argument, f"expected {expected}, got {y[place]}", tuple(map(int, place)))

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
-import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import numpy as np
 
 import fnn
-from fnn import _checks, _dispatch, _train
+from fnn import _checks, _csvfile, _dispatch, _train
 from fnn._formulas import (
     ACTIVATIONS,
     BINARY_CROSS_ENTROPY,
@@ -156,15 +155,16 @@ def _run_train(options: argparse.Namespace) -> None:
         raise ValueError(f"--output: expected a regular file, got {output}")
     if options.data is not None and output.exists() and output.samefile(options.data):
         raise ValueError(f"--output: expected another file than the data, got {output}")
-    x, y, loss, classes = _read_problem(options)
+    with _told_by_line(options.data):
+        x, y, loss, classes = _read_problem(options)
     test, train = _split(len(x), options.test_fraction, options.seed)
     outputs = y.shape[1] if y.ndim == 2 else max(2, int(y.max()) + 1)
     layers: list[fnn.Input | fnn.Dense] = [fnn.Input(x.shape[1]), *_inner_layers(options)]
     layers.append(fnn.Dense(outputs, OUTPUTS[loss.name]))
     network = fnn.Network(layers, dtype=options.dtype, seed=options.seed)
     optimizer = _steps(options, loss)
-    # All rows at once and before they are mixed, so that an error names the row of the file.
-    x, y = _train.checked_data(x, y, network.layout, network.dtype, loss)
+    with _told_by_line(options.data):  # all rows at once and before they are mixed
+        x, y = _train.checked_data(x, y, network.layout, network.dtype, loss)
     _say(f"backend: {fnn.backend()}")
     _say(f"data: {options.data or 'handwritten digits'}, {len(train):,} rows to train on, {len(test):,} held out")
     _say(network.summary())
@@ -267,17 +267,30 @@ def _labels(y: np.ndarray) -> np.ndarray:
     bad = ~((y >= 0) & (y < MAX_CLASSES) & (y == np.floor(y)))
     if bad.any():
         row = int(bad.argmax())
-        raise ValueError(
-            f"y: expected class labels 0, 1, 2, ..., got {y[row]} in row {row}; for numbers use --target regression"
+        raise _checks.BadValueError(
+            "y", f"expected class labels 0, 1, 2, ..., got {y[row]}", (row,), "; for numbers use --target regression"
         )
     return y.astype(np.intp)
+
+
+@contextmanager
+def _told_by_line(path: Path | None) -> Iterator[None]:
+    """Within, an error about a value of a .csv file names its line and column, as an editor counts them."""
+    try:
+        yield
+    except _checks.BadValueError as error:
+        if path is None or path.suffix != ".csv":
+            raise
+        line, columns = _csvfile.line_of(path, error.place[0])
+        column = error.place[1] + 1 if error.argument == "x" else columns
+        raise ValueError(f"{path}: line {line}, column {column}: {error.fault}{error.hint}") from None
 
 
 def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix == ".npz":
         return _read_npz(path)
     if path.suffix == ".csv":
-        return _read_csv(path)
+        return _csvfile.read(path)
     raise ValueError(f"{path}: expected a .npz or .csv file")
 
 
@@ -298,55 +311,6 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: expected x (rows, columns) and y (rows,) or (rows, outputs), got {x.shape} and {y.shape}"
         )
     return x, y[:, 0] if y.shape[1:] == (1,) else y
-
-
-def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read rows of numbers; a first line whose last field is no number holds names."""
-    with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # no rows: an error of its own, below
-        try:
-            has_names = not _is_number(file.readline().rsplit(",", 1)[-1])
-            if not has_names:
-                file.seek(0)
-            table = np.loadtxt(file, delimiter=",", comments=None, quotechar='"', ndmin=2)
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path}: expected text in UTF-8, got the byte 0x{error.object[error.start]:02x}"
-            ) from None
-        except ValueError as error:
-            file.seek(0)
-            raise ValueError(f"{path}: {_csv_fault(file, has_names) or error}") from None
-    if len(table) == 0 or table.shape[1] < 2:
-        raise ValueError(f"{path}: expected rows of at least two columns, got shape {table.shape}")
-    return table[:, :-1], table[:, -1]
-
-
-def _csv_fault(file: TextIO, has_names: bool) -> str | None:
-    """Say what is wrong with the first bad line of a table, counted as an editor does, or None if all is well."""
-    reader = csv.reader(file)
-    columns = 0
-    try:
-        for fields in reader:
-            if not fields or (has_names and reader.line_num == 1):
-                continue
-            columns = columns or len(fields)
-            if len(fields) != columns:
-                return f"line {reader.line_num}: expected {columns} columns as in the lines before, got {len(fields)}"
-            for number, field in enumerate(fields, start=1):
-                if not _is_number(field):
-                    hint = "; classes are whole numbers 0, 1, 2, ..." if number == columns else ""
-                    return f"line {reader.line_num}, column {number}: expected a number, got {field!r}{hint}"
-    except csv.Error as error:
-        return f"line {reader.line_num}: {error}"
-    return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text.strip().strip('"'))
-    except ValueError:
-        return False
-    return "_" not in text  # which Python takes, NumPy does not
 
 
 def _split(n_rows: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
