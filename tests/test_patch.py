@@ -5,6 +5,8 @@ import copyreg
 import logging
 import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -255,6 +257,27 @@ def test_a_script_that_cannot_be_opened_takes_one_line_and_python_s_status(tmp_p
     done = python("from fnn.patch import main; main(['nofile.py'])")
     words = f"can't open file '{tmp_path / 'nofile.py'}': [Errno 2] No such file or directory\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"python -m fnn.patch: {words}")
+
+
+@pytest.mark.parametrize("name", ["nomodule", "json", "json.nomodule", "nopackage.module", "os.path.x", ".relative"])
+def test_a_module_that_is_not_there_takes_python_s_words_and_status(name):
+    theirs = subprocess.run([sys.executable, "-m", name], capture_output=True, text=True)
+    done = python(f"from fnn.patch import main; main(['-m', {name!r}])")
+    words = theirs.stderr.removeprefix(f"{sys.executable}: ")
+    assert (done.returncode, done.stdout, done.stderr) == (theirs.returncode, "", f"python -m fnn.patch: {words}")
+    assert done.returncode == words.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "code", ["import nomodule", "raise ImportError('mine')", "import runpy; runpy.run_module('nomodule')"]
+)
+def test_an_import_error_of_the_program_itself_keeps_its_traceback(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").write_text(code)
+    done = python("from fnn.patch import main; main(['-m', 'program'])")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert "program.py" in done.stderr
 
 
 def test_a_folder_runs_by_its_main(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.argv = [options.program, *options.arguments]
     if options.module:
         sys.path.insert(0, "")
-        runpy.run_module(options.program, run_name="__main__", alter_sys=True)
+        _run_module(parser, options.program)
     else:
         sys.path.insert(0, str(Path(options.program).resolve().parent))
         runpy.run_path(options.program, run_name="__main__")
@@ -43,6 +44,17 @@ def _check_script(parser: argparse.ArgumentParser, script: Path) -> None:
     except OSError as error:
         place = f"'{script.absolute()}': [Errno {error.errno}] {error.strerror}"
         parser.exit(2, f"{parser.prog}: can't open file {place}\n")
+
+
+def _run_module(parser: argparse.ArgumentParser, name: str) -> None:
+    """Run a module; end with Python's own words and status where there is none to run."""
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except ImportError as error:
+        _here, *inner = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+        if any(frame.f_globals is not vars(runpy) for frame in inner):
+            raise  # it is the program's own
+        parser.exit(1, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":
