@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 import fnn
+import small_regression
 from fnn import _dispatch
 
 settings.register_profile("fnn", deadline=None)  # a busy machine is no failure
@@ -28,3 +29,9 @@ def backend(request):
     fnn.set_backend(request.param)
     yield request.param
     fnn.set_backend(before)
+
+
+@pytest.fixture
+def data():
+    """The small regression, where a file of tests has no data of its own."""
+    return small_regression.rows()

@@ -7,15 +7,7 @@ import pytest
 
 import fnn
 from fnn._formulas import CORNER_START
-
-SIZES, ROWS = (5, 7, 6, 3), 40
-
-
-@pytest.fixture
-def data():
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(ROWS, SIZES[0])).astype("f4")
-    return x, np.stack([x[:, 0] * x[:, 1], np.abs(x[:, 2]), x[:, 3]], axis=1)
+from small_regression import ROWS, SIZES
 
 
 def network(seed=1):

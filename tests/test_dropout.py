@@ -11,17 +11,9 @@ import oracle
 from agreement import PLAIN, make_case
 from fnn import _dispatch, _dropout
 from fnn._dropout import NUMBERS, Draw, is_dropped
+from small_regression import ROWS, SIZES
 from test_can_fail import CHECKS
 from test_gradients import H, check_slope
-
-SIZES, ROWS = (5, 7, 6, 3), 40
-
-
-@pytest.fixture
-def data():
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(ROWS, SIZES[0])).astype("f4")
-    return x, np.stack([x[:, 0] * x[:, 1], np.abs(x[:, 2]), x[:, 3]], axis=1)
 
 
 def network(hidden="relu", share=0.3, of_input=0.1, dtype="float32"):
