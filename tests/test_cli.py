@@ -123,6 +123,10 @@ def test_steps_are_as_asked(capsys, monkeypatch):
         ["--batch-size", "1"],
         ["--batch-size", "1", "--loss", "squared_error"],
         ["--learning-rate", "0.5", "--momentum", "0.25", "--batch-size", "64", "--saturation", "none"],
+        ["--dropout", "0.5"],
+        ["--dropout", "0.5", "--loss", "squared_error"],
+        ["--dropout", "0", "--batch-size", "1"],
+        ["--dropout", "0.5", "--learning-rate", "0.5"],
     ):
         main(quick + arguments)
     assert used == [
@@ -130,6 +134,10 @@ def test_steps_are_as_asked(capsys, monkeypatch):
         (fnn.SGD(0.05), 1, 1.0),
         (fnn.SGD(0.01), 1, 1.0),
         (fnn.SGD(0.5, 0.25), 64, None),
+        (fnn.SGD(0.02, 0.9), 16, 1.0),
+        (fnn.SGD(0.005, 0.9), 16, 1.0),
+        (fnn.SGD(0.05), 1, 1.0),
+        (fnn.SGD(0.5, 0.9), 16, 1.0),
     ]
 
 
@@ -142,6 +150,14 @@ def test_dropout_is_of_the_inner_layers(capsys, asked, shares):
     net = fnn.load("digits.fnn")
     assert net.layout.dropouts == shares
     assert ("relu, dropout 0.5" in capsys.readouterr().out) == (0.5 in shares)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "squared_error", "poisson"])
+def test_the_defaults_go_with_dropout(capsys, loss, seed):
+    asked = ["--hidden", "64,64", "--dropout", "0.5", "--loss", loss, "--target", "classes"]
+    assert main(["train", *asked, "--seed", str(seed), "--quiet"]) == 0
+    assert accuracy(capsys.readouterr().out) >= 90
 
 
 def test_no_hidden_layer_makes_a_linear_model(capsys):

@@ -33,6 +33,8 @@ OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "squar
 # Rates that train the digits; one step of online training sees one row, so that it must be smaller.
 RATES = {"cross_entropy": 0.1, "binary_cross_entropy": 0.05, "squared_error": 0.005, "poisson": 0.01}
 ONLINE_RATES = {"cross_entropy": 0.05, "binary_cross_entropy": 0.02, "squared_error": 0.01, "poisson": 0.005}
+# What dropout divides them by: with half of two layers dropped the full ones leave cross_entropy at chance.
+DROPOUT_DIVISORS = {"cross_entropy": 5, "binary_cross_entropy": 2, "squared_error": 1, "poisson": 1}
 MAX_CLASSES = 10_000
 # What numpy.load was seen to raise on archives with changed bytes.
 DAMAGES = (ValueError, OSError, EOFError, SyntaxError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error)
@@ -124,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int, default=40, metavar="N", help="default: 40")
     train.add_argument("--batch-size", type=int, default=16, metavar="N", help="1: every row updates (default: 16)")
     train.add_argument("--optimizer", choices=list(OPTIMIZERS), default="sgd", help="default: sgd")
-    train.add_argument("--learning-rate", type=float, metavar="RATE", help="default: by loss and batch size")
+    train.add_argument("--learning-rate", type=float, metavar="RATE", help="default: by loss, batch size, dropout")
     train.add_argument("--momentum", type=float, metavar="M", help="default: by loss and batch size")
     train.add_argument(
         "--saturation", metavar="LIMIT", help="keep weights within +-LIMIT, or none (default: 1, with DATA none)"
@@ -230,7 +232,7 @@ def _limit(options: argparse.Namespace) -> float | None:
 
 
 def _steps(options: argparse.Namespace, loss: Loss) -> Optimizer:
-    """Return the optimiser: what was asked for, else what suits the loss and the batch size."""
+    """Return the optimiser: what was asked for, else what suits the loss, the batch size and dropout."""
     if options.optimizer != "sgd":
         if options.momentum is not None:
             raise ValueError(f"--momentum: expected none with --optimizer {options.optimizer}, got {options.momentum}")
@@ -238,6 +240,8 @@ def _steps(options: argparse.Namespace, loss: Loss) -> Optimizer:
         return chosen() if options.learning_rate is None else chosen(options.learning_rate)
     online = options.batch_size == 1
     usual = ONLINE_RATES[loss.name] if online else RATES[loss.name]
+    if np.any(options.dropout):
+        usual /= DROPOUT_DIVISORS[loss.name]
     return fnn.SGD(
         usual if options.learning_rate is None else options.learning_rate,
         (0.0 if online else 0.9) if options.momentum is None else options.momentum,
