@@ -1,33 +1,40 @@
-"""The README is true: its Python blocks run, and it and docs/ name what `fnn.__all__` holds, no less and no more."""
+"""README and docs/ are true: their Python blocks run, and they name what `fnn.__all__` holds, no less and no more."""
 
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 import fnn
+from interpreter import python
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def python_blocks(text):
-    """The blocks fenced as python, each with the number of its first line."""
-    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield text.count("\n", 0, match.start(1)) + 1, match[1]
+    """Return what is fenced as python as one program, whose lines have the numbers that they have in the text."""
+    program, inside = [], False
+    for line in text.splitlines():
+        inside = line != "```" if inside else line == "```python"
+        program.append(line if inside and line != "```python" else "")
+    return "\n".join(program)
 
 
-def test_blocks_run_in_order(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "\n```python\n" in page.read_text(encoding="utf-8")], ids=lambda page: page.name
+)
+def test_blocks_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = list(python_blocks(README.read_text(encoding="utf-8")))
-    assert blocks
-    namespace = {"__name__": "__main__"}
-    for line, block in blocks:
-        exec(compile("\n" * (line - 1) + block, str(README), "exec"), namespace)
+    program = tmp_path / f"{page.stem}.py"
+    program.write_text(python_blocks(page.read_text(encoding="utf-8")), encoding="utf-8")
+    done = python(program)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_public_name_is_documented():
-    pages = [README, *sorted((ROOT / "docs").glob("*.md"))]
-    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     named = set(re.findall(r"(?<![\w./-])fnn\.([a-zA-Z]\w*)", text))
     assert named == set(fnn.__all__) - {"__version__"} | {"patch"}  # python -m fnn.patch
 
@@ -40,5 +47,5 @@ def test_every_public_name_exists_and_explains_itself():
 
 
 def test_blocks_are_found():
-    text = "a\n```python\nx = 1\n```\n```sh\nls\n```\n```python\ny = 2\nz = 3\n```\n"
-    assert list(python_blocks(text)) == [(3, "x = 1\n"), (9, "y = 2\nz = 3\n")]
+    text = "a\n```python\nx = 1\n```\n```sh\nls\n```\n```python\ny = 2\nz = 3\n```\nb"
+    assert python_blocks(text).split("\n") == ["", "", "x = 1", "", "", "", "", "", "y = 2", "z = 3", "", ""]

@@ -33,7 +33,7 @@ OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "squar
 # Rates that train the digits; one step of online training sees one row, so that it must be smaller.
 RATES = {"cross_entropy": 0.1, "binary_cross_entropy": 0.05, "squared_error": 0.005, "poisson": 0.01}
 ONLINE_RATES = {"cross_entropy": 0.05, "binary_cross_entropy": 0.02, "squared_error": 0.01, "poisson": 0.005}
-# What dropout divides them by: with half of two layers dropped the full ones leave cross_entropy at chance.
+# What dropout divides them by: at the full rate cross_entropy stays at chance where half of two layers is dropped.
 DROPOUT_DIVISORS = {"cross_entropy": 5, "binary_cross_entropy": 2, "squared_error": 1, "poisson": 1}
 MAX_CLASSES = 10_000
 # What numpy.load was seen to raise on archives with changed bytes.
