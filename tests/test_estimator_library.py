@@ -147,10 +147,11 @@ def test_two_classes_and_several_labels(output):
     np.testing.assert_array_equal(several.predict(scale(x)), several.predict_proba(scale(x)) > 0.5)
 
 
-def test_rows_without_any_probability_get_equal_ones():
-    model = fnn.MLPClassifier((2,), loss="squared_error", out_activation="relu", max_iter=1).fit(X, LABELS)
+@pytest.mark.parametrize("output", ["relu", "identity", "logistic"])
+def test_rows_without_any_probability_get_equal_ones(output):
+    model = fnn.MLPClassifier((2,), loss="squared_error", out_activation=output, max_iter=1).fit(X, LABELS)
     model.coefs_[-1][:] = 0
-    model.intercepts_[-1][:] = -1
+    model.intercepts_[-1][:] = -1000
     np.testing.assert_allclose(model.predict_proba(X), 1 / 3, rtol=1e-15)
 
 
@@ -169,6 +170,16 @@ def test_no_probability_is_0_or_1(targets, dtype):
         assert probabilities.min() > 0
         assert probabilities.max() < 1
         assert np.isfinite(model.predict_log_proba(X.astype(dtype))).all()
+
+
+def test_the_class_predicted_is_the_most_probable_one_also_of_outputs_above_1():
+    model = fnn.MLPClassifier((2,), loss="poisson", max_iter=1).fit(X, LABELS)
+    model.coefs_[-1][:] = 0
+    for logarithms in ([0.1, 0.5, 0.3], [0.0, 1.0, 30.0], [700.0, 0.0, -700.0]):
+        model.intercepts_[-1][:] = logarithms
+        np.testing.assert_array_equal(model.predict(X), np.argmax(logarithms))
+        np.testing.assert_array_equal(model.predict_proba(X).argmax(axis=1), np.argmax(logarithms))
+    np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1)
 
 
 def test_activations_by_layer_rates_by_depth_and_limits(backend):

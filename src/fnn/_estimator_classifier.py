@@ -78,7 +78,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         log_loss is scikit-learn's: cross entropy of several classes, binary cross entropy of two or of several labels a
         row.  The others have one output for each of several classes, trained towards 1 where the row is of it and
         towards 0 (tanh: -1) elsewhere, and predict the class of the highest; probabilities are these outputs, brought
-        into (0, 1) and, of several classes, to a sum of 1.
+        into (0, 1) or, of several classes, above 0 and to a sum of 1.
     class_weight : dict, "balanced" or None, default None
         Weights of the classes, multiplied with those of the rows; balanced makes up for their numbers.
     dtype : {"auto", "float32", "float64"}, default "auto"
@@ -322,13 +322,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         check_is_fitted(self)
         outputs = self._from_0_to_1(self._outputs(X))
-        if self.out_activation_ not in ("softmax", "logistic"):
-            least = np.finfo(outputs.dtype).eps  # nothing is certain: neither 0, which has no logarithm, nor 1
+        least = np.finfo(outputs.dtype).eps
+        if self._label_binarizer.y_type_ == "multiclass":
+            if self.out_activation_ != "softmax":
+                outputs = outputs.clip(least, 1 / least)  # 0 has no logarithm, and the sum must be finite
+                outputs /= outputs.sum(axis=1, keepdims=True)
+        elif self.out_activation_ != "logistic":
             outputs = outputs.clip(least, 1 - least)
         if self.n_outputs_ == 1:
             return np.hstack([1 - outputs, outputs])
-        if self._label_binarizer.y_type_ == "multiclass" and self.out_activation_ != "softmax":
-            outputs /= outputs.sum(axis=1, keepdims=True)
         return outputs
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
