@@ -14,6 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 BEYOND_SCIKIT_LEARN = [
     fnn.MLPClassifier(max_iter=100, loss="squared_error", activation=["tanh"], solver=fnn.Adam(0.01)),
     fnn.MLPClassifier(max_iter=100, loss="poisson"),
+    fnn.MLPClassifier(max_iter=100, loss="binary_cross_entropy"),
     fnn.MLPRegressor(max_iter=100, solver=fnn.FISTA(0.001), rate_scale="linear", weight_floor=1e-4),
 ]
 
