@@ -737,10 +737,11 @@ PYX = [  # _backprop.pyx, and what it includes
     Breakage("the gradient forgets the bias", "if i == 0:", "if i == 0 and not BROKEN:",
              "gradient loss_and_gradient batches"),
     Breakage("back-propagation through updated weights",
-             "        if l > 0:\n            backward_share(arena, plan, l, share_of(",
+             "        if l > 0:\n            share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)\n",
              "        if BROKEN and l > 0:\n"
              "            gradient_share(arena, plan, l, whole, rule, thread, threads, job, NULL, NULL)\n"
-             "        if l > 0:\n            backward_share(arena, plan, l, share_of(", "batches"),
+             "        if l > 0:\n            share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)\n",
+             "batches"),
     Breakage("a layer is never updated", "while to_update > l:", "while to_update > l + BROKEN:", "batches"),
     Breakage("a block of W^T is another's", "transpose_block_of(wt, arena, plan, layer, i, k, k + inner)",
              "transpose_block_of(wt, arena, plan, layer, 0 if BROKEN else i, k, k + inner)",
@@ -895,16 +896,16 @@ PYX = [  # _backprop.pyx, and what it includes
     Breakage("rates by layer are forgotten online", "layers[l].rate = rule.rate * work.plan.layers[l].rate_scale",
              "layers[l].rate = rule.rate * (1 if BROKEN else work.plan.layers[l].rate_scale)", "rates"),
     Breakage("the output is not computed anew",
-             "        forward_share(arena, plan, last, row, 0, NULL if last else x)\n",
-             "        if not BROKEN: forward_share(arena, plan, last, row, 0, NULL if last else x)\n", "updated"),
+             "        forward_share(arena, plan, last, &share, 0, NULL if last else x)\n",
+             "        if not BROKEN: forward_share(arena, plan, last, &share, 0, NULL if last else x)\n", "updated"),
     Breakage("the output is not computed anew online", "        online_output(arena, plan, last, counts)\n",
              "        if not BROKEN: online_output(arena, plan, last, counts)\n", "updated"),
     Breakage("the last layer steps twice online", "0 if job.through_updated and l == last else",
              "0 if job.through_updated and l == last and not BROKEN else", "updated"),
     Breakage("deltas through updated weights go through the old ones",
-             "            backward_share(arena, plan, l, share_of(plan, &plan.layers[l - 1], 1, 0, 1), 0)\n"
+             "            backward_share(arena, plan, l, &share, 0)\n"
              "            gradient_share(arena, plan, l - 1, one, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
-             "            backward_share(arena, plan, l, share_of(plan, &plan.layers[l - 1], 1, 0, 1), 0)\n"
+             "            backward_share(arena, plan, l, &share, 0)\n"
              "            if BROKEN: gradient_share(arena, plan, l, one, &job.rule, 0, 1, job, NULL, NULL)\n"
              "            gradient_share(arena, plan, l - 1, one, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
              "updated"),

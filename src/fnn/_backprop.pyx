@@ -51,7 +51,7 @@ include "_backprop_dropout.pxi"
 include "_backprop_sparse.pxi"
 
 
-cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread,
+cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share, int thread,
                         const void **x) noexcept nogil:
     """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z unless it has a corner.  x: the input rows of
     the first layer where they lie, or NULL."""
@@ -97,7 +97,7 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share
 include "_backprop_output.pxi"
 
 
-cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, int thread) noexcept nogil:
+cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share, int thread) noexcept nogil:
     """Eq. 5 and 6 from layer l to the layer below, of which `share` is: g_below = (g W^T) * phi'.
 
     A layer that skips puts g W^T elsewhere first; on an activation that others read too the sum goes on (eq. 5a).
@@ -147,9 +147,9 @@ cdef inline fnn_rule rule_of(const fnn_rule *rule, const Layer *layer) noexcept 
     return found
 
 
-cdef inline fnn_rule without_decay(const fnn_rule *rule) noexcept nogil:
-    """The rule for biases, which the penalty leaves out."""
-    cdef fnn_rule found = rule[0]
+cdef inline fnn_rule bias_rule_of(const fnn_rule *rule, const Layer *layer) noexcept nogil:
+    """The rule for its biases, which the penalty leaves out.  No copy of `rule_of`'s: that would wait as one of a Share."""
+    cdef fnn_rule found = rule_of(rule, layer)
     found.decay = 0
     return found
 
@@ -196,7 +196,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     cdef Py_ssize_t panels = pieces(layer.outputs, panel)
     cdef bint updates = rule.kind != FNN_STORE and rule.kind != FNN_ADD
     cdef bint sparse = layer.sparse_input and rows >= LEAST_LISTED
-    cdef fnn_rule own = rule_of(rule, layer), bias_rule = without_decay(&own)
+    cdef fnn_rule own = rule_of(rule, layer), bias_rule = bias_rule_of(rule, layer)
     cdef real *state = arena + (plan.state if updates else plan.gradient)  # plain SGD has none and touches none
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input) + span.begin * panel
     cdef real *g
@@ -261,7 +261,7 @@ cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, cons
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
         own = rule_of(rule, layer)
-        bias_rule = without_decay(&own)
+        bias_rule = bias_rule_of(rule, layer)
         inner_panels = pieces(layer.inputs, panel)
         units = inner_panels * pieces(layer.outputs, panel)
         for unit in range(units * thread // job.threads, units * (thread + 1) // job.threads):

@@ -13,7 +13,7 @@ cdef Dropout dropout_of(double share):
     return found
 
 
-cdef void drop_rows(real *panels, Py_ssize_t room, Share share, const Dropout *dropout, Py_ssize_t layer,
+cdef void drop_rows(real *panels, Py_ssize_t room, const Share *share, const Dropout *dropout, Py_ssize_t layer,
                     const Draw *draw) noexcept nogil:
     """Eq. 2b for a share of the activation `layer`, which counts from the input, 0."""
     cdef Py_ssize_t panel = 2 * lanes(panels), r, p
@@ -24,7 +24,7 @@ cdef void drop_rows(real *panels, Py_ssize_t room, Share share, const Dropout *d
             drop_values(panels + (p * room + r) * panel, panel, p * panel, key, dropout.below, dropout.kept)
 
 
-cdef void drop_share(real *arena, const Plan *plan, Py_ssize_t l, Share share, const Draw *draw) noexcept nogil:
+cdef void drop_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share, const Draw *draw) noexcept nogil:
     """Eq. 2b for a share of one layer's v, if it drops any."""
     cdef const Layer *layer = &plan.layers[l]
     if layer.dropout.on:
@@ -37,7 +37,7 @@ cdef void drop_inputs(real *arena, const Plan *plan, Rows rows, const Draw *draw
     if plan.input_dropout.on:
         share.begin, share.end, share.first = rows.begin, rows.end, 0
         share.last = pieces(plan.layers[0].inputs, 2 * plan.lanes)
-        drop_rows(arena + plan.layers[0].u + thread * plan.own_input, plan.room, share, &plan.input_dropout, 0, draw)
+        drop_rows(arena + plan.layers[0].u + thread * plan.own_input, plan.room, &share, &plan.input_dropout, 0, draw)
 
 
 cdef inline int factor_code(const Layer *layer) noexcept nogil:
@@ -45,7 +45,7 @@ cdef inline int factor_code(const Layer *layer) noexcept nogil:
     return FNN_IDENTITY if layer.dropout.on else layer.code
 
 
-cdef void drop_back_share(real *arena, const Plan *plan, Py_ssize_t l, Share share) noexcept nogil:
+cdef void drop_back_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share) noexcept nogil:
     """Eq. 6b for one layer: its g, which is the slope by what dropout has left of v, becomes that by z, or by a corner's
     v."""
     cdef const Layer *layer = &plan.layers[l]

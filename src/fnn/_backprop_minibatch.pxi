@@ -22,8 +22,8 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
                 plan.layers[0].by_columns and not plan.own_input and x is NULL):
             fnn_meet(&job.meeting, threads)
         share = share_of(plan, &plan.layers[l], rows, thread, threads)
-        forward_share(arena, plan, l, share, thread, NULL if l else x)
-        drop_share(arena, plan, l, share, draw)
+        forward_share(arena, plan, l, &share, thread, NULL if l else x)
+        drop_share(arena, plan, l, &share, draw)
     if plan.layers[plan.n_layers - 1].by_columns:
         fnn_meet(&job.meeting, threads)
     output_delta_rows(arena, plan, job, thread, job.order + chunk.start, scale, rows * thread // threads,
@@ -41,7 +41,8 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
                 gradient_share(arena, plan, to_update, whole, rule, thread, threads, job, NULL, NULL)
                 to_update -= 1
         if l > 0:
-            backward_share(arena, plan, l, share_of(plan, &plan.layers[l - 1], rows, thread, threads), thread)
+            share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)
+            backward_share(arena, plan, l, &share, thread)
     gradient_share(arena, plan, 0, whole, rule, thread, threads, job, &next, x)
     if thread == 0:
         for r in range(rows):
@@ -133,13 +134,13 @@ cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int 
         drop_inputs(arena, plan, span, &draw, 0)
         for l in range(plan.n_layers):
             share.last = pieces(plan.layers[l].outputs, 2 * plan.lanes)
-            forward_share(arena, plan, l, share, thread, NULL)
-            drop_share(arena, plan, l, share, &draw)
+            forward_share(arena, plan, l, &share, thread, NULL)
+            drop_share(arena, plan, l, &share, &draw)
         output_delta_rows(arena, plan, job, thread, job.order + start - span.begin, scale, span.begin, span.end)
         for l in range(plan.n_layers - 1, -1, -1):
             if l > 0:
                 share.last = pieces(plan.layers[l - 1].outputs, 2 * plan.lanes)
-                backward_share(arena, plan, l, share, thread)
+                backward_share(arena, plan, l, &share, thread)
             gradient_share(arena, &own_plan, l, span, rule if rule is not NULL else &own, 0, 1, job, NULL, NULL)
         for r in range(span.begin, span.end):
             total += job.row_losses[r]

@@ -10,7 +10,7 @@ cdef void updated_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
     deltas go through weights that have stepped already."""
     cdef Py_ssize_t l, r, last = plan.n_layers - 1
     cdef double scale
-    cdef Share row
+    cdef Share share
     cdef Chunk chunk
     cdef const void **x = rows_of(plan, 0)
     cdef Rows one
@@ -21,15 +21,16 @@ cdef void updated_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
         scale = scale_of(<const real *>job.row_weights, job, job.order + r, 1)
         gather_rows(arena, plan, job, &chunk, 0)
         for l in range(plan.n_layers):
-            forward_share(arena, plan, l, share_of(plan, &plan.layers[l], 1, 0, 1), 0, x if l == 0 else NULL)
-        row = share_of(plan, &plan.layers[last], 1, 0, 1)
+            share = share_of(plan, &plan.layers[l], 1, 0, 1)
+            forward_share(arena, plan, l, &share, 0, x if l == 0 else NULL)
         output_delta_rows(arena, plan, job, 0, job.order + r, scale, 0, 1)
         job.total += counted(job, scale, 1) * job.row_losses[0]
         gradient_share(arena, plan, last, one, &job.rule, 0, 1, job, NULL, NULL if last else x)
-        forward_share(arena, plan, last, row, 0, NULL if last else x)
+        forward_share(arena, plan, last, &share, 0, NULL if last else x)
         output_delta_rows(arena, plan, job, 0, job.order + r, scale, 0, 1)
         for l in range(last, 0, -1):
-            backward_share(arena, plan, l, share_of(plan, &plan.layers[l - 1], 1, 0, 1), 0)
+            share = share_of(plan, &plan.layers[l - 1], 1, 0, 1)
+            backward_share(arena, plan, l, &share, 0)
             gradient_share(arena, plan, l - 1, one, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)
         look_at_clock(job, r + 1, job.operations)
         if job.stop:

@@ -70,7 +70,7 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
     loss_rows(arena, plan, job, thread, order, scale, begin, end)
     if layer.bend:
         share.begin, share.end, share.first, share.last = begin, end, 0, pieces(layer.outputs, 2 * plan.lanes)
-        bend_back_share(arena, plan, plan.n_layers - 1, share)
+        bend_back_share(arena, plan, plan.n_layers - 1, &share)
 
 
 cdef inline bint go_together(Py_ssize_t outputs, Py_ssize_t vector) noexcept nogil:

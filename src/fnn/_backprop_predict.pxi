@@ -52,7 +52,7 @@ cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noe
             gather_rows(arena, plan, job, &chunk, thread)
             for l in range(plan.n_layers):
                 share = share_of(plan, &plan.layers[l], chunk.rows, thread, job.threads)
-                forward_share(arena, plan, l, share, thread, NULL if l else rows_of(plan, thread))
+                forward_share(arena, plan, l, &share, thread, NULL if l else rows_of(plan, thread))
             for r in range(share.begin, share.end):
                 panels_to_row(z, arena + layer.v, plan.room, r, n)
                 output_values(out + (chunk.start + r) * n, z, n, layer.code, layer.slope)

@@ -1,7 +1,9 @@
 # Which rows go through the sweep at once, which of them and of the neurons are whose among the team's threads, and how
 # inputs come there: gathered in panels or read where they lie, and asked for before they are needed.
 
-cdef struct Share:  # what one of the team's threads computes of a layer: rows [begin, end), panels [first, last)
+# What one of the team's threads computes of a layer: rows [begin, end), panels [first, last).  Functions get a pointer: a
+# copy, as wide as a vector, of what was just written number by number waits until all stores before it are in the cache.
+cdef struct Share:
     Py_ssize_t begin, end, first, last
 
 

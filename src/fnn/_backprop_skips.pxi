@@ -2,7 +2,7 @@
 # hand to it is spread over the activations that they read (eq. 5a).
 
 cdef void move_columns(real *to, Py_ssize_t to_first, const real *source, Py_ssize_t first, Py_ssize_t columns,
-                       Py_ssize_t room, Share share, bint add) noexcept nogil:
+                       Py_ssize_t room, const Share *share, bint add) noexcept nogil:
     """Copy columns of a matrix in panels into another's, or add them there, in the rows of `share`."""
     cdef Py_ssize_t panel = 2 * lanes(to), count, r, j
     cdef real *t
@@ -20,7 +20,7 @@ cdef void move_columns(real *to, Py_ssize_t to_first, const real *source, Py_ssi
         to_first, first, columns = to_first + count, first + count, columns - count
 
 
-cdef void join_share(real *arena, const Plan *plan, Py_ssize_t l, Share share) noexcept nogil:
+cdef void join_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share) noexcept nogil:
     """Eq. 1a: the input of a layer that skips, from the activations that it reads."""
     cdef const Layer *layer = &plan.layers[l]
     cdef const Layer *below = &plan.layers[l - 1]
@@ -32,7 +32,7 @@ cdef void join_share(real *arena, const Plan *plan, Py_ssize_t l, Share share) n
                  not layer.concat)
 
 
-cdef void spread_share(real *arena, const Plan *plan, Py_ssize_t l, Share share) noexcept nogil:
+cdef void spread_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share) noexcept nogil:
     """Eq. 5a and 6: what the input of a layer that skips hands back to the activations that it reads."""
     cdef const Layer *layer = &plan.layers[l]
     cdef const Layer *below = &plan.layers[l - 1]

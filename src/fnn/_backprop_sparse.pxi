@@ -88,7 +88,7 @@ cdef void list_columns(const fnn_lists *lists, Py_ssize_t first, Py_ssize_t colu
     list_rows(lists, first, first + columns, turned, panel * panel, terms)
 
 
-cdef Py_ssize_t sparse_forward_slab(real *arena, const Plan *plan, const Layer *layer, Share share, int thread, real *u,
+cdef Py_ssize_t sparse_forward_slab(real *arena, const Plan *plan, const Layer *layer, const Share *share, int thread, real *u,
                                     Py_ssize_t k, Py_ssize_t terms, int code) noexcept nogil:
     """Eq. 1 and 2 over the inputs [k, k + terms)."""
     cdef Py_ssize_t panel = 2 * plan.lanes, step = panel * layer.height, quad, p
@@ -106,7 +106,7 @@ cdef Py_ssize_t sparse_forward_slab(real *arena, const Plan *plan, const Layer *
     return quads * FNN_QUAD
 
 
-cdef Py_ssize_t sparse_backward_slab(real *arena, const Plan *plan, const Layer *layer, const Layer *below, Share share,
+cdef Py_ssize_t sparse_backward_slab(real *arena, const Plan *plan, const Layer *layer, const Layer *below, const Share *share,
                                      int thread, Py_ssize_t k, Py_ssize_t terms) noexcept nogil:
     """Eq. 5 and 6 over the neurons [k, k + terms)."""
     cdef Py_ssize_t panel = 2 * plan.lanes, quad, p, q, at

@@ -376,9 +376,9 @@ cdef class Workspace:
             self.put("v", l - 1, layers[l][rows])
             share = share_of(&self.plan, &self.plan.layers[l], len(layers[0][rows]), 0, 1)
             if self.plan.layers[l].skip and self.single:
-                join_share(<float *>self.memory, &self.plan, l, share)
+                join_share(<float *>self.memory, &self.plan, l, &share)
             elif self.plan.layers[l].skip:
-                join_share(<double *>self.memory, &self.plan, l, share)
+                join_share(<double *>self.memory, &self.plan, l, &share)
 
     def take(self, str which, Py_ssize_t l, values, Py_ssize_t number=0):
         """Copy rows out of the panels of layer l's output "v", delta "g" or matrix `number` of "bend" into `values`."""
@@ -402,11 +402,11 @@ cdef class Workspace:
         for l in range(self.plan.n_layers):
             share = share_of(&self.plan, &self.plan.layers[l], rows, 0, 1)
             if self.single:
-                forward_share(<float *>self.memory, &self.plan, l, share, 0, NULL)
-                drop_share(<float *>self.memory, &self.plan, l, share, &draw)
+                forward_share(<float *>self.memory, &self.plan, l, &share, 0, NULL)
+                drop_share(<float *>self.memory, &self.plan, l, &share, &draw)
             else:
-                forward_share(<double *>self.memory, &self.plan, l, share, 0, NULL)
-                drop_share(<double *>self.memory, &self.plan, l, share, &draw)
+                forward_share(<double *>self.memory, &self.plan, l, &share, 0, NULL)
+                drop_share(<double *>self.memory, &self.plan, l, &share, &draw)
 
     def backward(self, Py_ssize_t rows):
         """Run the backward kernels on the first `rows` rows."""
@@ -414,15 +414,15 @@ cdef class Workspace:
         if self.plan.layers[last].bend:
             share = share_of(&self.plan, &self.plan.layers[last], rows, 0, 1)
             if self.single:
-                bend_back_share(<float *>self.memory, &self.plan, last, share)
+                bend_back_share(<float *>self.memory, &self.plan, last, &share)
             else:
-                bend_back_share(<double *>self.memory, &self.plan, last, share)
+                bend_back_share(<double *>self.memory, &self.plan, last, &share)
         for l in range(self.plan.n_layers - 1, 0, -1):
             share = share_of(&self.plan, &self.plan.layers[l - 1], rows, 0, 1)
             if self.single:
-                backward_share(<float *>self.memory, &self.plan, l, share, 0)
+                backward_share(<float *>self.memory, &self.plan, l, &share, 0)
             else:
-                backward_share(<double *>self.memory, &self.plan, l, share, 0)
+                backward_share(<double *>self.memory, &self.plan, l, &share, 0)
 
     def add_gradient(self, Py_ssize_t rows, bint first):
         """Put the gradient over the first `rows` rows in the place of the gradient, or add it there."""
