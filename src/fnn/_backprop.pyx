@@ -148,7 +148,7 @@ cdef inline fnn_rule rule_of(const fnn_rule *rule, const Layer *layer) noexcept 
 
 
 cdef inline fnn_rule bias_rule_of(const fnn_rule *rule, const Layer *layer) noexcept nogil:
-    """The rule for its biases, which the penalty leaves out.  No copy of `rule_of`'s: that would wait as one of a Share."""
+    """The rule for its biases, which the penalty leaves out; no copy of `rule_of`'s, which would wait (Share)."""
     cdef fnn_rule found = rule_of(rule, layer)
     found.decay = 0
     return found
