@@ -386,6 +386,10 @@ def test_which_products_may_skip_zeros(backend):
     assert sparse((512, 200, 9)) == [(False, True), (False, False)]
     assert sparse((511, 200, 9)) == sparse((512, 200, 9), hidden="tanh") == [(False, False)] * 2
     assert sparse((20, 512, 512, 9), batch_size=64) == [(False, False)] * 3
+    layout = make_case((784, 512, 512, 10), 1).layout
+    for threads in (1, 2, 4, 8):  # whose lists share what three batches of activations leave
+        work = _dispatch.kernels.Workspace(layout, np.dtype("float32"), 256, 0, threads)
+        assert work.sparse == [(True, True), (True, True), (False, False)]
     case = make_case((20, 512, 9), 1)
     work = _dispatch.kernels.Workspace(case.layout, np.dtype("float32"), 100, 0, 1)
     work.sparse = [(False, False)] * 2
@@ -409,6 +413,8 @@ def test_skipping_zeros_changes_no_bit_of_a_training(backend, name, batch_size, 
         agreement.check_lists_change_nothing(kernels, case, rule, batch_size, threads)
     for by_columns in (False, True):
         agreement.check_lists_change_nothing(kernels, dense, rule, batch_size, 2, by_columns=by_columns)
+    if batch_size == 333:  # lists of seven threads are short: each thread lists the rows of its neurons in parts
+        agreement.check_lists_change_nothing(kernels, zeros, rule, batch_size, 7, by_columns=True)
 
 
 ZEROS = {

@@ -286,6 +286,7 @@ def sparse(kernels):
             agreement.check_loss_and_gradient(kernels, case, 0.3, threads, ByTwin)
         for rule, batch_size in ((PLAIN._replace(alpha=9), 67), (SATURATED, 131), (NESTEROV, 331)):
             agreement.check_lists_change_nothing(kernels, case, rule, batch_size, threads=2)
+        agreement.check_lists_change_nothing(kernels, case, PLAIN, 331, threads=7, by_columns=True)  # in parts
     for sizes in ((1311, 70, 2), (1311, 143, 2)):  # dense data; of the deltas behind them half are zero
         dense = make_case(sizes, 131, dtype="float64")
         for by_columns in (False, True):

@@ -88,40 +88,65 @@ cdef void list_columns(const fnn_lists *lists, Py_ssize_t first, Py_ssize_t colu
     list_rows(lists, first, first + columns, turned, panel * panel, terms)
 
 
-cdef Py_ssize_t sparse_forward_slab(real *arena, const Plan *plan, const Layer *layer, const Share *share, int thread, real *u,
-                                    Py_ssize_t k, Py_ssize_t terms, int code) noexcept nogil:
+cdef fnn_lists lists_of_part(real *arena, const Plan *plan, const Share *share, int thread, Py_ssize_t part,
+                             Py_ssize_t *row) noexcept nogil:
+    """Lists of one of the parts of a share's rows that there are lists for, and the first of these rows."""
+    cdef Py_ssize_t rows = share.end - share.begin, parts = pieces(rows, plan.list_rows)
+    row[0] = share.begin + rows * part // parts
+    return lists_of(arena, plan, thread, 0, share.begin + rows * (part + 1) // parts - row[0])
+
+
+cdef bint list_part(const fnn_lists *lists, real *rows, Py_ssize_t room, Py_ssize_t terms,
+                    Py_ssize_t part) noexcept nogil:
+    """List a part of the rows of a matrix; return whether that pays, on which the first part decides."""
+    if part == 0:
+        return list_sparse(lists, rows, room, terms)
+    list_rows(lists, 0, lists.rows, rows, room * 2 * lanes(rows), terms)
+    return True
+
+
+cdef Py_ssize_t sparse_forward_slab(real *arena, const Plan *plan, const Layer *layer, const Share *share, int thread,
+                                    real *u, Py_ssize_t k, Py_ssize_t terms, int code) noexcept nogil:
     """Eq. 1 and 2 over the inputs [k, k + terms)."""
-    cdef Py_ssize_t panel = 2 * plan.lanes, step = panel * layer.height, quad, p
+    cdef Py_ssize_t panel = 2 * plan.lanes, step = panel * layer.height, quad, p, part, r
     cdef Py_ssize_t quads = quads_of(plan, share.first, share.last, layer.outputs)
-    cdef fnn_lists lists = lists_of(arena, plan, thread, 0, share.end - share.begin)
+    cdef fnn_lists lists
     cdef real *w
-    if not quads or not list_sparse(&lists, u + k * plan.room + share.begin * panel, plan.room, terms):
+    if not quads:
         return 0
-    for quad in range(quads):
-        p = share.first + quad * FNN_QUAD
-        w = arena + layer.weights + p * step
-        sparse_forward(
-            arena + layer.v + (p * plan.room + share.begin) * panel, plan.room * panel, &lists, w + k * panel, step, terms,
-            NULL if k else w + layer.inputs * panel, k + terms == layer.inputs, code, layer.slope, quad + 1 < quads)
+    for part in range(pieces(share.end - share.begin, plan.list_rows)):
+        lists = lists_of_part(arena, plan, share, thread, part, &r)
+        if not list_part(&lists, u + k * plan.room + r * panel, plan.room, terms, part):
+            return 0
+        for quad in range(quads):
+            p = share.first + quad * FNN_QUAD
+            w = arena + layer.weights + p * step
+            sparse_forward(
+                arena + layer.v + (p * plan.room + r) * panel, plan.room * panel, &lists, w + k * panel, step, terms,
+                NULL if k else w + layer.inputs * panel, k + terms == layer.inputs, code, layer.slope, quad + 1 < quads)
     return quads * FNN_QUAD
 
 
-cdef Py_ssize_t sparse_backward_slab(real *arena, const Plan *plan, const Layer *layer, const Layer *below, const Share *share,
-                                     int thread, Py_ssize_t k, Py_ssize_t terms) noexcept nogil:
+cdef Py_ssize_t sparse_backward_slab(real *arena, const Plan *plan, const Layer *layer, const Layer *below,
+                                     const Share *share, int thread, Py_ssize_t k, Py_ssize_t terms) noexcept nogil:
     """Eq. 5 and 6 over the neurons [k, k + terms)."""
-    cdef Py_ssize_t panel = 2 * plan.lanes, quad, p, q, at
+    cdef Py_ssize_t panel = 2 * plan.lanes, quad, p, q, at, part, r
     cdef Py_ssize_t quads = quads_of(plan, share.first, share.last, layer.inputs)
-    cdef fnn_lists lists = lists_of(arena, plan, thread, 0, share.end - share.begin)
+    cdef fnn_lists lists
     cdef real *wt = block_of(arena, plan, thread)
-    if not quads or not list_sparse(&lists, arena + layer.g + k * plan.room + share.begin * panel, plan.room, terms):
+    if not quads:
         return 0
-    for quad in range(quads):
-        p = share.first + quad * FNN_QUAD
-        for q in range(FNN_QUAD):
-            transpose_block_of(wt + q * panel * FNN_TERMS, arena, plan, layer, (p + q) * panel, k, k + terms)
-        at = (p * plan.room + share.begin) * panel
-        sparse_backward(arena + below.g + at, plan.room * panel, &lists, wt, panel * FNN_TERMS, k == 0,
-                        k + terms == layer.outputs, arena + layer.u + at, factor_code(below), below.slope)
+    for part in range(pieces(share.end - share.begin, plan.list_rows)):
+        lists = lists_of_part(arena, plan, share, thread, part, &r)
+        if not list_part(&lists, arena + layer.g + k * plan.room + r * panel, plan.room, terms, part):
+            return 0
+        for quad in range(quads):
+            p = share.first + quad * FNN_QUAD
+            for q in range(FNN_QUAD):
+                transpose_block_of(wt + q * panel * FNN_TERMS, arena, plan, layer, (p + q) * panel, k, k + terms)
+            at = (p * plan.room + r) * panel
+            sparse_backward(arena + below.g + at, plan.room * panel, &lists, wt, panel * FNN_TERMS, k == 0,
+                            k + terms == layer.outputs, arena + layer.u + at, factor_code(below), below.slope)
     return quads * FNN_QUAD
 
 

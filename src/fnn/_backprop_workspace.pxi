@@ -40,7 +40,7 @@ cdef class Workspace:
     def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False, halves=None):
         cdef Plan *plan = &self.plan
         cdef Layer *layer
-        cdef Py_ssize_t l, at, inputs = 0, units = 0, vector, panel
+        cdef Py_ssize_t l, at, start, inputs = 0, units = 0, vector, panel
         self.layout, self.batch_size = layout, batch_size
         self.online = batch_size == 1 and not states and not keep_gradient and layout.is_plain and not layout.drops
         self.asked_threads, self.most_threads = threads, min(threads, FNN_MOST_THREADS)
@@ -98,10 +98,7 @@ cdef class Workspace:
         if keep_gradient or batch_size > plan.rows or plan.halves:
             plan.gradient = at
             at += plan.n_padded * (1 + plan.halves)
-        plan.layers[0].u = at
-        # All that is kept of a batch is at most three times its activations, the inputs among them.
-        plan.input_copies = max(1, min(threads, (sum(layout.sizes) + 2 * layout.sizes[0]) // layout.sizes[0]))
-        at += plan.input_copies * plan.room * padded(layout.sizes[0], panel)
+        start = at
         for l in range(plan.n_layers):
             layer = &plan.layers[l]
             if l > 0:
@@ -126,35 +123,60 @@ cdef class Workspace:
         plan.block = at
         if plan.n_layers > 1:
             at += INNER * panel * self.most_threads
-        at += self._plan_lists(at, 3 * plan.rows * sum(layout.sizes) - (at - plan.layers[0].u))
+        # All that is kept of a batch is at most three times its activations, the inputs among them.
+        at += self._plan_inputs(at, 3 * plan.rows * sum(layout.sizes) - (at - start))
         self._reserve(at)
         self._leave_inputs_where_they_are()
         self.threads = self._best_team()
         self.gain = self._seconds(1) - self._seconds(self.team)
 
-    def _plan_lists(self, Py_ssize_t at, Py_ssize_t spare):
-        """Find the products that may skip zeros, and room for each thread's lists at offset `at`, if they fit in what is
-        left of three batches of activations; return the numbers that they take."""
+    def _plan_inputs(self, Py_ssize_t at, Py_ssize_t spare):
+        """Find room for the gathered inputs at offset `at`, and for the lists of products that skip zeros, in what is left
+        of three batches of activations; return the numbers that they take.
+
+        Lists come before inputs of each thread's own: to take over inputs from another core costs a step less than zeros.
+        """
+        cdef Plan *plan = &self.plan
+        cdef Py_ssize_t l, copies, one = plan.room * padded(plan.layers[0].inputs, 2 * plan.lanes), lists = 0, fewest
+        plan.layers[0].u = at
+        if self._plan_lists():
+            for copies, fewest in ((self.most_threads, plan.rows), (1, pieces(plan.rows, FNN_TERMS) * 2 * plan.lanes)):
+                plan.input_copies = copies
+                lists = lists or self._fit_lists(at + copies * one, spare - copies * one, max(fewest, FNN_TERMS))
+                if lists:
+                    return copies * one + lists
+        for l in range(plan.n_layers):
+            plan.layers[l].may_list = plan.layers[l].sparse_input = plan.layers[l].sparse_delta = False
+        inputs, others = self.layout.sizes[0], sum(self.layout.sizes[1:])
+        plan.input_copies = min(self.most_threads, (others + 3 * inputs) // inputs)
+        return plan.input_copies * one
+
+    def _plan_lists(self):
+        """Find the products that may skip zeros; return whether there are any."""
         cdef Plan *plan = &self.plan
         cdef Layer *layer
-        cdef Py_ssize_t l, fewest, width = 4 if self.single else 8, least = LISTED_BYTES // width
+        cdef Py_ssize_t l, least = LISTED_BYTES // (4 if self.single else 8)
         cdef bint wanted = False
         if plan.rows <= MOST_LEFT or self.online or plan.halves or self.layout.has_skips:
-            return 0
-        fewest = max(plan.rows, FNN_TERMS)
-        plan.lists, plan.list_rows = at, fewest * pieces(LISTED_INPUTS, FNN_TERMS)
-        while plan.list_rows > fewest and list_numbers(plan, width) * self.most_threads > spare:
-            plan.list_rows -= fewest
-        plan.lists_room = list_numbers(plan, width)
-        if plan.lists_room * self.most_threads > spare:
-            return 0
+            return False
         for l in range(plan.n_layers):
             layer = &plan.layers[l]
             layer.may_list = layer.outputs >= least and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
             layer.sparse_input = l > 0 and layer.may_list
             layer.sparse_delta = layer.inputs >= least and layer.code == FNN_RELU and l < plan.n_layers - 1
             wanted = wanted or layer.may_list or layer.sparse_delta
-        return plan.lists_room * self.most_threads if wanted else 0
+        return wanted
+
+    def _fit_lists(self, Py_ssize_t at, Py_ssize_t spare, Py_ssize_t fewest):
+        """Find room for each thread's lists at offset `at`, as many of them as there is room for; return the numbers that
+        they take, 0 where not even the fewest fit."""
+        cdef Plan *plan = &self.plan
+        cdef Py_ssize_t width = 4 if self.single else 8
+        plan.lists, plan.list_rows = at, max(plan.rows, FNN_TERMS) * pieces(LISTED_INPUTS, FNN_TERMS)
+        while plan.list_rows > fewest and list_numbers(plan, width) * self.most_threads > spare:
+            plan.list_rows = max(fewest, plan.list_rows - 2 * plan.lanes)
+        plan.lists_room = list_numbers(plan, width)
+        return plan.lists_room * self.most_threads if plan.lists_room * self.most_threads <= spare else 0
 
     def _halving_pays(self):
         """Whether two threads should be the faster with a half of each batch, and there is room for a second gradient.
