@@ -624,6 +624,8 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
              "updated"),
     Breakage("deltas go through the old W^T", "        if (after)\n            FN(online_transposed_body)",
              "        if (after && !BROKEN)\n            FN(online_transposed_body)", "updated"),
+    Breakage("the penalty counts the padding", "FN(choose)(counted[v], FN(load)(w), FN(splat)(0))",
+             "FN(choose)(BROKEN ? counted[0] | ~counted[0] : counted[v], FN(load)(w), FN(splat)(0))", "penalised"),
     Breakage("a list's last terms are lost", "for (; k < end; k += 2)", "for (; k < end - 2 * BROKEN; k += 2)",
              "sparse"),
     Breakage("a list starts where all do", "r < lists->rows; k = lists->ends[r++], c += PANEL) {",

@@ -166,7 +166,7 @@ def weighted(kernels):
 
 
 def penalised(kernels):
-    """Batches of one chunk and of several; row by row, and then without a penalty."""
+    """Batches of one chunk and of several; row by row, and then without a penalty; a floor, on which padding stands."""
     case = make_case((40, 70, 35, 3), 600, hidden="tanh")
     for rule in (PLAIN, SATURATED, NESTEROV, ADAM):
         agreement.check_train_epoch(kernels, case, np.arange(10), rule._replace(alpha=0.3), 4, threads=2)
@@ -176,6 +176,9 @@ def penalised(kernels):
             agreement.check_train_epoch(
                 kernels, small, np.arange(600), NESTEROV._replace(alpha=9), 270, threads=threads, halves=taken
             )
+    for batch_size in (4, 270):
+        rule = SATURATED._replace(alpha=9, floor=0.03125)
+        agreement.check_train_epoch(kernels, small, np.arange(2 * batch_size), rule, batch_size)
     rule = SATURATED._replace(alpha=0.3)
     agreement.check_train_epoch(kernels, small, np.arange(4), rule, 1)
     agreement.check_penalty_may_end(kernels, small, rule)

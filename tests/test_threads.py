@@ -57,6 +57,16 @@ def test_same_bits(backend, net, rule, dtype):
         assert other == one, f"{threads} threads"
 
 
+def test_halves_are_shared_by_rows_only(backend):
+    case = make_case((20, 60, 5), 1)
+    work = _dispatch.kernels.Workspace(case.layout, np.dtype("float32"), 151, 0, 2, halves=True)
+    if backend != "numpy":
+        work.by_columns = [False] * 2
+        with pytest.raises(ValueError, match="by_columns: batches that go through as two halves share rows only"):
+            work.by_columns = [True, False]
+        assert work.by_columns == [False] * 2
+
+
 @pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("net", NETS)
 def test_same_bits_of_corners(backend, net, halves):

@@ -175,7 +175,7 @@ cdef void note_squares(real *arena, const Plan *plan, const Layer *layer, Py_ssi
     for q in range(begin, end):
         job.squares[layer.units + p * pieces(layer.inputs, panel) + q] = sum_of_squares(
             arena + layer.weights + p * panel * layer.height + q * panel * width,
-            min(panel, layer.inputs - q * panel) * width)
+            min(panel, layer.inputs - q * panel), min(panel, layer.outputs - p * panel))
 
 
 cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span, const fnn_rule *rule, int thread,
@@ -253,7 +253,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
 
 cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, const Job *job, int thread) noexcept nogil:
     """Eq. 8 and 9 for this thread's share of the parameters, from the gradient of several chunks, or of two halves."""
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, i, o, unit, units, width, count, at, inner_panels
+    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, i, o, unit, units, width, height, at, inner_panels
     cdef const Layer *layer
     cdef fnn_rule own, bias_rule
     cdef real *state = arena + (plan.state if job.train else plan.gradient)
@@ -267,11 +267,12 @@ cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, cons
         for unit in range(units * thread // job.threads, units * (thread + 1) // job.threads):
             i, o = unit % inner_panels * panel, unit // inner_panels * panel
             width = vector * vectors(layer.outputs - o, vector)
-            count = min(panel, layer.inputs - i) * width
+            height = min(panel, layer.inputs - i)
             at = layer.weights + o * layer.height + i * width
             if job.alpha:
-                job.squares[layer.units + unit] = sum_of_squares(arena + at, count)
-            update_values(arena + at, state + at, gradient + at, count, &own)
+                job.squares[layer.units + unit] = sum_of_squares(
+                    arena + at, height, min(panel, layer.outputs - o))
+            update_values(arena + at, state + at, gradient + at, height * width, &own)
             if unit % inner_panels == 0:
                 at += layer.inputs * width
                 update_values(arena + at, state + at, gradient + at, (layer.height - layer.inputs) * width, &bias_rule)

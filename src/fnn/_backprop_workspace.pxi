@@ -332,13 +332,15 @@ cdef class Workspace:
     def by_columns(self):
         """Of each layer, whether the threads share its neurons; else they share the batch's rows.  `threads` sets it to
         what should take the least time; it may be set to compare.  With skips they always share rows: what a skip joins
-        and spreads is then each thread's own."""
+        and spreads is then each thread's own.  Where a batch goes through as two halves each is one thread's."""
         return [bool(self.plan.layers[l].by_columns) for l in range(self.plan.n_layers)]
 
     @by_columns.setter
     def by_columns(self, chosen):
         if self.plan.input_delta and any(chosen):
             raise ValueError("by_columns: a network with skips shares rows only")
+        if self.plan.halves and any(chosen):
+            raise ValueError("by_columns: batches that go through as two halves share rows only")
         for l in range(self.plan.n_layers):
             self.plan.layers[l].by_columns = chosen[l]
         self._place_inputs()

@@ -269,11 +269,17 @@ static void FN(update_values)(REAL *w, REAL *state, const REAL *gradient, ptrdif
         FN(settle)(w + j, state + j, FN(both_halves)(FN(load)(gradient + j), state + j, rule), rule);
 }
 
-/* Eq. 7a: the sum of the squares of n numbers, a multiple of the vector, in double. */
-static double FN(sum_of_squares)(const REAL *w, ptrdiff_t n) {
+/* Eq. 7a: the sum of the squares of the first `columns` numbers in rows of a weight panel, in double.  Those of padding
+ * do not count: a floor throws them out of zero like any other. */
+static double FN(sum_of_squares)(const REAL *w, ptrdiff_t rows, ptrdiff_t columns) {
+    const int vecs = columns > LANES ? 2 : 1;
+    const INTS counted[2] = {FN(first_lanes)(columns), FN(first_lanes)(columns - LANES)};
     WIDE total = splat_f64(0), wide[LANES / WIDE_LANES];
-    for (ptrdiff_t j = 0; j < n; j += LANES)
-        for (int h = FN(widen)(wide, FN(load)(w + j), LANES) - 1; h >= 0; h--) total += wide[h] * wide[h];
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++, w += LANES) {
+            const VEC some = FN(choose)(counted[v], FN(load)(w), FN(splat)(0));
+            for (int h = FN(widen)(wide, some, LANES) - 1; h >= 0; h--) total += wide[h] * wide[h];
+        }
     return sum_f64(total);
 }
 
