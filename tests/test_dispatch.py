@@ -143,12 +143,13 @@ def test_every_public_name_is_there_and_described():
 
 
 def test_the_session_ends_where_an_expected_backend_is_missing(tmp_path):
+    tests = Path(__file__).parent  # conftest.py imports from there
     (tmp_path / "test_nothing.py").write_text("def test_nothing(): pass\n")
-    (tmp_path / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text())
+    (tmp_path / "conftest.py").write_text((tests / "conftest.py").read_text())
     for expected, status in (("numpy, avx9000", 3), ("numpy", 0)):
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-            env=os.environ | {"PYTHONPATH": SOURCE, "FNN_EXPECT_BACKENDS": expected},
+            env=os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{tests}", "FNN_EXPECT_BACKENDS": expected},
             cwd=tmp_path,
             capture_output=True,
             text=True,
