@@ -134,15 +134,16 @@ cdef class Workspace:
         """Find room for the gathered inputs at offset `at`, and for the lists of products that skip zeros, in what is left
         of three batches of activations; return the numbers that they take.
 
-        Lists come before inputs of each thread's own: to take over inputs from another core costs a step less than zeros.
+        Lists come before inputs of each thread's own: to take over inputs from another core should cost a step less than
+        its zeros do (docs/engine.md).
         """
         cdef Plan *plan = &self.plan
-        cdef Py_ssize_t l, copies, one = plan.room * padded(plan.layers[0].inputs, 2 * plan.lanes), lists = 0, fewest
+        cdef Py_ssize_t l, copies, one = plan.room * padded(plan.layers[0].inputs, 2 * plan.lanes), lists, fewest
         plan.layers[0].u = at
         if self._plan_lists():
             for copies, fewest in ((self.most_threads, plan.rows), (1, pieces(plan.rows, FNN_TERMS) * 2 * plan.lanes)):
                 plan.input_copies = copies
-                lists = lists or self._fit_lists(at + copies * one, spare - copies * one, max(fewest, FNN_TERMS))
+                lists = self._fit_lists(at + copies * one, spare - copies * one, max(fewest, FNN_TERMS))
                 if lists:
                     return copies * one + lists
         for l in range(plan.n_layers):
