@@ -39,7 +39,7 @@ SIMD = [
 # Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and
 # needs little of SIMD.
 KERNELS = {
-    "_backprop": ([*SIMD, "_team.h"], []),
+    "_backprop": ([*SIMD, "_team.h", "_subnormals.h"], []),
     "_pass": ([*SIMD, "_pass.h"], [] if MSVC else ["-ffp-contract=off", "-Wno-unused-function"]),
 }
 

@@ -9,6 +9,7 @@ Letters: B rows of a batch, I fan-in, O fan-out, L layers, P parameters, N rows 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ LOOSEST = 1e-3  # a bound above this part of the largest value would forgive too
 
 PAIRS = [(loss.name, output) for loss in LOSSES.values() for output in loss.outputs]
 PLAIN = Rule(0.05, 0.0, False, np.inf)
+FLUSHES = platform.machine().lower() in ("x86_64", "amd64")  # compiled backends, what is subnormal, while they train
+FLUSHED_LOSSES = 1e6 * float(np.finfo(np.float64).smallest_normal)  # of up to a million terms that are subnormal
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Case:
     def precision(self) -> Precision:
         """What an operation of the kernels may lose."""
         return Precision.of(self.parameters.dtype)
+
+    @property
+    def training_precision(self) -> Precision:
+        """The same while they train."""
+        return Precision.flushing(self.parameters.dtype)
 
     def in_double(self) -> Case:
         """Return the same case in float64, the slopes as the kernels round them, for a judge."""
@@ -671,7 +679,7 @@ def check_train_epoch(
     work.store(got)
 
     rule = rule._replace(saturation=float(got.dtype.type(rule.saturation)))
-    judged = case.in_double()
+    judged, p = case.in_double(), case.training_precision
     start = np.array([oracle.saturated(weight, rule.saturation) for weight in judged.parameters.tolist()])
     zero = np.zeros(len(start) * max(1, rule.states))
     flat, state = (start, np.zeros_like(start)), (zero, zero)
@@ -679,21 +687,19 @@ def check_train_epoch(
     counts = None if weights is None else weights.astype(np.float64)
     steps = judge.train(replace(judged, parameters=start), order, rule, batch_size, mean, counts, mask_seed)
     for update, step in enumerate(steps, start=1):
-        dlosses, dslope = sweep_bounds(judged, step, flat, case.precision, counts)
+        dlosses, dslope = sweep_bounds(judged, step, flat, p, counts)
         times = len(step.rows) * step.scale if mean else 1.0
         total += step.loss
         penalties += step.loss - times * float(step.losses.sum())
         dtotal += times * (total_bound(step.losses, dlosses) + bounds.penalty(judged.layout, flat, rule.alpha))
         if rule.alpha:
-            dslope = bounds.penalised(
-                judged.layout, flat, (step.gradient, dslope), rule.alpha * step.scale, case.precision
-            )
+            dslope = bounds.penalised(judged.layout, flat, (step.gradient, dslope), rule.alpha * step.scale, p)
         own = scaled(case.layout, rule.at(update))
-        dflat, dstate = bounds.update(flat, state, (step.gradient, dslope), own, case.precision)
+        dflat, dstate = bounds.update(flat, state, (step.gradient, dslope), own, p)
         flat, state = (step.parameters, dflat), (step.state, dstate)
     what = f"{case.layout.sizes} after {len(order)} rows in batches of {batch_size}, {rule}"
     tight(flat[1], flat[0] - start, f"step of {what}")
-    dtotal += bounds.DOUBLE.gamma(2 * len(order) + 2) * abs(total)
+    dtotal += bounds.DOUBLE.gamma(2 * len(order) + 2) * abs(total) + FLUSHED_LOSSES
     agree(np.array(got_total), np.array(total), dtotal, f"loss of {what}")
     agree(np.array(work.penalties), np.array(penalties), dtotal, f"penalties of {what}")
     agree(got, *flat, what)
@@ -776,16 +782,57 @@ def check_train_through_updated(
         order, oracle.train_through_updated(network, *data, case.loss.name, oracle.Rule(*rule)), strict=True
     ):
         targets = judged.targets(np.array([row]))
-        dlosses, dflat = updated_bounds(judged, step, flat, targets, scales[row], rule, case.precision)
+        dlosses, dflat = updated_bounds(judged, step, flat, targets, scales[row], rule, case.training_precision)
         flat = (flat_of(step.network), dflat)
         total += scales[row] * step.loss
         dtotal += scales[row] * total_bound(np.array([step.loss]), dlosses)
     what = f"{case.layout.sizes} after {len(order)} rows through updated weights, {rule}"
     tight(flat[1], flat[0] - start, f"step of {what}")
-    agree(
-        np.array(got_total), np.array(total), dtotal + bounds.DOUBLE.gamma(len(order)) * abs(total), f"loss of {what}"
-    )
+    dtotal += bounds.DOUBLE.gamma(len(order)) * abs(total) + FLUSHED_LOSSES
+    agree(np.array(got_total), np.array(total), dtotal, f"loss of {what}")
     agree(got, *flat, what)
+
+
+def check_subnormals(kernels: ModuleType, dtype: str, threads: int, flushes: bool) -> None:
+    """Training rounds results that are subnormal to 0 where it `flushes`; it reads those that it is given, and nobody
+    else's results are rounded: not those of a tick, of other functions, of what comes afterwards."""
+    smallest = np.finfo(dtype).smallest_normal
+    layout = make_case((8, 16), 1, dtype=dtype).layout
+    parameters, state = (np.zeros(layout.n_parameters, dtype) for _ in range(2))
+    layout.weights(state)[0][:] = 5 * smallest
+    seen: list[bool] = []
+
+    def tick(rows_done: int) -> None:
+        seen.append(smallest * np.dtype(dtype).type(0.5) > 0)
+
+    rows = 1024
+    while len(seen) < 3:  # the velocity of inputs that are 0 falls below the smallest number after 7 ticks of 10
+        rows *= 2
+        seen.clear()
+        rule = Rule(1e-3, 10.0 ** (-8 / rows), False, np.inf)
+        work = kernels.Workspace(layout, np.dtype(dtype), 8, 1, threads)
+        work.threads = threads
+        work.load(parameters, np.inf)
+        work.load_state(state)
+        x, y = np.zeros((rows, 8), dtype), np.ones((rows, 16), dtype)
+        kernels.train_epoch(work, x, y, np.arange(rows), LOSSES["squared_error"], rule, True, tick)
+    after = np.empty_like(state)
+    work.store_state(after)
+    velocity = np.abs(layout.weights(after)[0])
+    assert velocity.max() < smallest, "expected the velocity to have become subnormal"
+    assert (velocity == 0).all() == flushes, f"expected {'0' if flushes else 'subnormal numbers'}, got {velocity}"
+    assert all(seen), "a tick's results are rounded to 0"
+    assert smallest * np.dtype(dtype).type(0.5) > 0, "the process's results are rounded to 0"
+
+    case = make_case((1, 1), 1, dtype=dtype)
+    case.x[:], case.y[:], case.parameters[:] = smallest / 7, 0, [1 / smallest, 0]
+    work = kernels.Workspace(case.layout, np.dtype(dtype), 1, 0, 1)
+    work.load(case.parameters, np.inf)
+    loss = kernels.train_epoch(work, case.x, case.y, np.arange(1), case.loss, PLAIN, True, None)
+    assert loss > 0.02, "a number of the data that is subnormal counts for 0"
+    case.x[:], case.parameters[:] = smallest / 2, [1, 0]
+    _, gradient = kernels.loss_and_gradient(case.layout, case.parameters, case.x, case.y, case.loss, 1.0, 1)
+    assert gradient[1] > 0, "a gradient that is asked for is rounded to 0"
 
 
 def run_updated(kernels: ModuleType, case: Case, rule: Rule, order: np.ndarray) -> np.ndarray:

@@ -38,12 +38,19 @@ class Precision(NamedTuple):
 
     u: float  # relatively: the kernel's unit roundoff and the oracle's own
     eta: float  # absolutely, where a product is subnormal
+    lost: float = 0.0  # absolutely, where a sum is: one that is kept is exact
 
     @classmethod
     def of(cls, dtype: np.dtype) -> Precision:
         """Return the precision of float32 or float64."""
         info = np.finfo(dtype)
         return cls(float(info.eps) / 2 + 2.0**-53, float(info.smallest_subnormal))
+
+    @classmethod
+    def flushing(cls, dtype: np.dtype) -> Precision:
+        """Return the precision of float32 or float64 where a result that is subnormal may be rounded to 0."""
+        smallest = float(np.finfo(dtype).smallest_normal)
+        return cls.of(dtype)._replace(eta=smallest, lost=smallest)
 
     def gamma(self, n: int) -> float:
         """Eq. 10: what n operations in a row may lose, relatively."""
@@ -57,7 +64,7 @@ def product(a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.ndarray, p: Pre
     """Eq. 11: of the matrix product a b, every sum taken in any order, with or without fused multiply-add."""
     most_a, most_b = np.abs(a) + da, np.abs(b) + db
     terms = (most_a != 0).astype(float) @ (most_b != 0).astype(float)
-    return p.gamma(a.shape[1]) * (most_a @ most_b) + da @ most_b + np.abs(a) @ db + p.eta * terms
+    return p.gamma(a.shape[1]) * (most_a @ most_b) + da @ most_b + np.abs(a) @ db + (p.eta + p.lost) * terms
 
 
 def elementwise(a: np.ndarray, da: np.ndarray, b: np.ndarray, db: np.ndarray, n: int, p: Precision) -> np.ndarray:
@@ -118,7 +125,7 @@ def bend(z: np.ndarray, dz: np.ndarray, corner: np.ndarray, dcorner: np.ndarray,
     either = np.abs(z * slope) + (1 + p.gamma(1)) * (np.abs(z) + dz) * steepest + p.eta
     bent, dbent = z * slope, np.where(unsure(z, dz), either, elementwise(z, dz, slope, dslope, 1, p))
     v = bent + offset
-    return v, dbent + doffset + p.gamma(1) * (np.abs(v) + dbent + doffset)
+    return v, dbent + doffset + p.gamma(1) * (np.abs(v) + dbent + doffset) + p.lost * (v != 0)
 
 
 def unsure(z: np.ndarray, dz: np.ndarray) -> np.ndarray:
@@ -131,7 +138,7 @@ def bend_back(z: Bounded, corner: np.ndarray, dcorner: np.ndarray, s: Bounded, p
     (left, _, right), (dleft, _, dright) = corner, dcorner
     factor = np.where(z[0] < 0, left, np.where(z[0] > 0, right, (left + right) / 2))
     dfactor = np.where(z[0] < 0, dleft, np.where(z[0] > 0, dright, (dleft + dright) / 2))
-    of_mean = p.gamma(1) * (np.abs(left) + dleft + np.abs(right) + dright) + p.eta
+    of_mean = p.gamma(1) * (np.abs(left) + dleft + np.abs(right) + dright) + p.eta + p.lost
     dfactor = dfactor + np.where(z[0] == 0, of_mean, 0)
     either = np.abs(left - right) + np.maximum(dleft, dright) + of_mean
     return elementwise(*s, factor, np.where(unsure(*z), either, dfactor), 1, p)
@@ -145,7 +152,7 @@ def corner_gradient(z: Bounded, s: Bounded, p: Precision) -> np.ndarray:
         dside = np.zeros_like(side) if len(out) == 1 else np.where(reached, z[1], 0)
         most_side, most_s = np.abs(side) + dside, np.abs(s[0]) + s[1]
         terms = (most_side != 0) & (most_s != 0)
-        roundings = p.gamma(len(side)) * most_side * most_s + p.eta * terms
+        roundings = p.gamma(len(side)) * most_side * most_s + (p.eta + p.lost) * terms
         out.append((roundings + dside * most_s + np.abs(side) * s[1]).sum(axis=0))
     return np.array(out)
 
@@ -168,18 +175,17 @@ def output_delta(
     dv = activation(z, dz, v, phi, p)
     if loss.code == SQUARED_ERROR:
         error = v - y
-        derror = dv + p.gamma(1) * (np.abs(error) + dv)
+        derror = dv + p.gamma(1) * (np.abs(error) + dv) + p.lost * (error != 0)
         dsquares = (2 * np.abs(error) + derror) * derror
         dlosses = dsquares + DOUBLE.gamma(y.shape[1] + 1) * (np.square(error) + dsquares)
         factor, dfactor = derivative_factor(v, dv, phi, p)
-        return dlosses.sum(axis=1), elementwise(
-            2 * scale * error, 2 * scale * derror, factor, dfactor, 3 + of_weights, p
-        )
+        slope, dslope = 2 * scale * error, 2 * scale * derror + p.lost * (error != 0)
+        return dlosses.sum(axis=1), elementwise(slope, dslope, factor, dfactor, 3 + of_weights, p)
     if loss.code == POISSON:
         entropy = y * np.abs(np.log(np.where(y > 0, y, 1)))
         terms = v + y * np.abs(z) + entropy + y
         dlosses = (v * np.expm1(dz) + y * dz + DOUBLE.gamma(y.shape[1] + 4 + 2 * FUNCTION_ULPS) * terms).sum(axis=1)
-        return dlosses, scale * (dv + p.gamma(3 + of_weights) * (v + dv + y)) + p.eta
+        return dlosses, scale * (dv + p.gamma(3 + of_weights) * (v + dv + y)) + 2 * p.eta + p.lost
     total = np.ones((len(y), 1)) if loss.code == BINARY_CROSS_ENTROPY else y.sum(axis=1, keepdims=True)
     slope = np.abs(v * total - y)
     terms = (np.abs(y) + total) * np.abs(z).max(axis=1, keepdims=True) + total
@@ -189,7 +195,7 @@ def output_delta(
         of_sum = p.u * (v * depth).sum(axis=1) + 2 * FUNCTION_ULPS * p.u + p.gamma(y.shape[1])
         dlosses += total[:, 0] * of_sum
     dslope = dv * total + p.gamma(y.shape[1] + 4 + of_weights) * ((v + dv) * total + np.abs(y))
-    return dlosses, scale * dslope + p.eta
+    return dlosses, scale * dslope + p.eta + p.lost
 
 
 def dropped(v: np.ndarray, dv: np.ndarray, factors: np.ndarray | None, n: int, p: Precision) -> np.ndarray:
@@ -217,7 +223,7 @@ def joined(layout: Layout, layers: list[np.ndarray], errors: list[np.ndarray], i
     if mode == "concat":
         return np.concatenate([here, there], axis=1), np.concatenate([dhere, dthere], axis=1)
     total, dtotal = here + there, dhere + dthere
-    return total, dtotal + p.gamma(1) * (np.abs(total) + dtotal)
+    return total, dtotal + p.gamma(1) * (np.abs(total) + dtotal) + p.lost * (total != 0)
 
 
 def readers(layout: Layout, index: int) -> list[tuple[int, slice]]:
@@ -358,7 +364,7 @@ def penalised(layout: Layout, flat: Bounded, slope: Bounded, decay: float, p: Pr
     """Eq. 19a: of the gradient (P,) with decay * W added to that of the weights, from the gradient without."""
     dslope = slope[1].copy()
     for w, dw, g, dg in zip(*(layout.weights(vector) for vector in (*flat, slope[0], dslope)), strict=True):
-        dg += decay * dw + p.gamma(3) * (np.abs(g) + dg + decay * (np.abs(w) + dw)) + p.eta
+        dg += decay * dw + p.gamma(3) * (np.abs(g) + dg + decay * (np.abs(w) + dw)) + p.eta + p.lost
     return dslope
 
 
@@ -379,14 +385,12 @@ def update(flat: Bounded, velocity: Bounded, slope: Bounded, rule: Rule, p: Prec
     if rule.fista:
         return fista_update(flat, velocity, slope, rule, p)
     (w, dw), (v, dv), (g, dg) = flat, velocity, slope
-    kept, most = rule.momentum * v, rule.rate * (np.abs(g) + dg)
-    dvelocity = (
-        rule.momentum * dv + rule.rate * dg + p.gamma(3) * (np.abs(kept) + rule.momentum * dv + most) + 2 * p.eta
-    )
+    kept, most, tiny = rule.momentum * v, rule.rate * (np.abs(g) + dg), 2 * p.eta + p.lost
+    dvelocity = rule.momentum * dv + rule.rate * dg + p.gamma(3) * (np.abs(kept) + rule.momentum * dv + most) + tiny
     step, dstep = kept - rule.rate * g, dvelocity
     if rule.nesterov:
         again = rule.momentum * (np.abs(step) + dvelocity)
-        dstep = rule.momentum * dvelocity + rule.rate * dg + p.gamma(3) * (again + most) + 2 * p.eta
+        dstep = rule.momentum * dvelocity + rule.rate * dg + p.gamma(3) * (again + most) + tiny
         step = rule.momentum * step - rule.rate * g
     return stepped((w, dw), (step, dstep), rule, p), dvelocity
 
@@ -403,8 +407,8 @@ def limited(flat: Bounded, step: Bounded, rule: Rule, p: Precision) -> tuple[np.
     """
     (w, dw), (step_, dstep) = flat, step
     moved = w + step_
-    error = dw + dstep + p.gamma(1) * (np.abs(moved) + dw + dstep)
-    error[(dw == 0) & (np.abs(step_) + dstep < 2.0**-60 * np.abs(w))] = 0  # such a step moves nothing
+    error = dw + dstep + p.gamma(1) * (np.abs(moved) + dw + dstep) + p.lost
+    error[(dw == 0) & (np.abs(step_) + dstep < 2.0**-60 * np.abs(w)) & (np.abs(w) >= p.lost)] = 0  # it moves nothing
     low, value, high = (
         np.clip(end, -rule.saturation, rule.saturation) for end in (moved - error, moved, moved + error)
     )
@@ -432,8 +436,8 @@ def fista_update(
     to, dto, doubt = limited(flat, (step, dstep), rule, p)
     hit = to != w + step
     moves = kept[0] + (to - w)
-    dmove = np.where(hit | doubt, dto + dw, dstep + p.gamma(1) * (np.abs(to) + dto))
-    dmoves = dkept[0] + dmove + p.gamma(2) * (np.abs(kept[0]) + dkept[0] + np.abs(to - w) + dmove)
+    dmove = np.where(hit | doubt, dto + dw, dstep + p.gamma(1) * (np.abs(to) + dto) + p.lost)
+    dmoves = dkept[0] + dmove + p.gamma(2) * (np.abs(kept[0]) + dkept[0] + np.abs(to - w) + dmove) + 2 * p.lost
     dstates = []
     if rule.fast_brake:
         last, dlast = kept[1], dkept[1]
@@ -448,7 +452,7 @@ def fista_update(
     dcarry = dcarry + p.gamma(2) * (np.abs(carry) + dcarry)
     dcarry = dcarry + p.eta * (dcarry > 0)
     end, dend, doubt = limited((to, dto), (carry, dcarry), rule, p)
-    stopped = end - to, dend + dto + p.gamma(1) * (np.abs(end - to) + dend + dto)
+    stopped = end - to, dend + dto + p.gamma(1) * (np.abs(end - to) + dend + dto) + p.lost
     either = np.abs(stopped[0] - moves) + np.maximum(stopped[1], dmoves)
     dmoves = np.where(doubt, either, np.where(end != to + carry, stopped[1], dmoves))
     return dend, np.concatenate([dmoves, *dstates])
@@ -462,9 +466,10 @@ def adam_update(
     new_1, new_2 = 1 - rule.momentum, 1 - rule.beta_2
     most, most_square = np.abs(g) + dg, (np.abs(g) + dg) ** 2
     mean, square = rule.momentum * m + new_1 * g, rule.beta_2 * v + new_2 * g**2
-    dmean = rule.momentum * dm + new_1 * dg + p.gamma(3) * (rule.momentum * (np.abs(m) + dm) + new_1 * most) + 2 * p.eta
+    dmean = rule.momentum * dm + new_1 * dg + p.gamma(3) * (rule.momentum * (np.abs(m) + dm) + new_1 * most)
+    dmean += 2 * p.eta + p.lost
     dsquare = rule.beta_2 * dv + new_2 * (most_square - g**2)
-    dsquare += p.gamma(4) * (rule.beta_2 * (v + dv) + new_2 * most_square) + 3 * p.eta
+    dsquare += p.gamma(4) * (rule.beta_2 * (v + dv) + new_2 * most_square) + 3 * p.eta + p.lost
     root, least = np.sqrt(square), np.sqrt(np.maximum(square - dsquare, 0))
     droot = np.maximum(np.sqrt(square + dsquare) - root, root - least) + p.gamma(1) * np.sqrt(square + dsquare)
     below, dbelow = root + rule.epsilon, droot + p.gamma(2) * (root + droot + rule.epsilon)

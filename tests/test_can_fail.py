@@ -4,6 +4,7 @@ What is broken is in breakages.py.  The NumPy twin is broken one breakage at a t
 once with all their breakages in them, each guarded by a switch; with the switch off that build must pass.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -317,6 +318,13 @@ def predict(kernels):
         agreement.check_predict(kernels, make_case((300, 333, 19), 301, output="softmax"), threads)
 
 
+def subnormals(kernels):
+    flushes = agreement.FLUSHES and kernels.__name__ != twin.__name__
+    with ThreadPoolExecutor(1) as thread:  # whose way with subnormal numbers, should it be changed, ends with it
+        for dtype, threads in product(("float32", "float64"), (1, 2)):
+            thread.submit(agreement.check_subnormals, kernels, dtype, threads, flushes).result()
+
+
 CHECKS = {
     "activate": activate,
     "derivative_factor": derivative_factor,
@@ -332,6 +340,7 @@ CHECKS = {
     "online": online,
     "weighted": weighted,
     "penalised": penalised,
+    "subnormals": subnormals,
     "ceiling": ceiling,
     "columns": columns,
     "sparse": sparse,
@@ -391,7 +400,8 @@ static int fnn_broken; /* the breakage that is switched on */
 #endif
 """
 NUMBERED = list(enumerate(VECTOR_MATH + SIMD + PYX, start=1))
-HEADERS = sorted(path.name for path in PACKAGE.glob("*.h") if path.name not in ("_team.h", "_pass.h"))  # of vectors
+OTHERS = ("_team.h", "_subnormals.h", "_pass.h")
+HEADERS = sorted(path.name for path in PACKAGE.glob("*.h") if path.name not in OTHERS)  # of vectors
 SETTER = """
 
 def break_kernel(int number):

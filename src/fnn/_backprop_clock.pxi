@@ -3,6 +3,7 @@
 
 cdef bint poll(Job *job, Py_ssize_t rows_done) noexcept with gil:
     """Let Python handle signals and call the tick; True if either raised, which ends the epoch."""
+    cdef bint flushed = fnn_flush_subnormals(False)
     try:
         PyErr_CheckSignals()
         if job.tick is not NULL:
@@ -10,6 +11,8 @@ cdef bint poll(Job *job, Py_ssize_t rows_done) noexcept with gil:
     except BaseException as error:
         (<list>job.errors).append(error)
         return True
+    finally:
+        fnn_flush_subnormals(flushed)
     return False
 
 

@@ -11,6 +11,7 @@ cdef struct Task:  # an epoch, as each thread of the team sees it
 cdef void take_part(const void *epoch, int thread) noexcept nogil:
     """Do this thread's share of an epoch."""
     cdef const Task *task = <const Task *>epoch
+    cdef bint flushed = fnn_flush_subnormals(task.job.train)
     if task.predicts and task.single:
         predict_epoch(<float *>task.memory, task.plan, task.job, thread)
     elif task.predicts:
@@ -31,6 +32,7 @@ cdef void take_part(const void *epoch, int thread) noexcept nogil:
         minibatch_epoch(<float *>task.memory, task.plan, task.job, thread)
     else:
         minibatch_epoch(<double *>task.memory, task.plan, task.job, thread)
+    fnn_flush_subnormals(flushed)
 
 
 cdef class Epoch:

@@ -1,4 +1,5 @@
-# What _backprop.pyx calls in C: the kernels of _simd.h, each for float and double, and the team of threads of _team.h.
+# What _backprop.pyx calls in C: the kernels of _simd.h, each for float and double, the team of threads of _team.h,
+# and what _subnormals.h does about numbers that slow a CPU down.
 
 cdef extern from "_simd.h" nogil:
     const int FNN_ROWS
@@ -94,3 +95,6 @@ cdef extern from "_team.h" nogil:
     void fnn_meet(fnn_meeting *meeting, int threads)
     double fnn_seconds()
     Py_ssize_t second_level_cache()
+
+cdef extern from "_subnormals.h" nogil:
+    bint fnn_flush_subnormals(bint flush)
