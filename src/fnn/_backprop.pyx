@@ -304,6 +304,11 @@ cdef void _activate(real[::1] out, real[::1] z, Py_ssize_t width, int code, doub
     if code != FNN_SOFTMAX:
         activate_values(&out[0], &z[0], n, code, slope)
         return
+    if go_together(width, vector):
+        for r in range(pieces(n, width * vector)):
+            activate_rows(&out[r * width * vector], &z[r * width * vector], width,
+                          min(vector, n // width - r * vector), width, code, slope)
+        return
     row = np.empty(padded(width, vector), np.asarray(z).dtype)
     for r in range(0, n, width):
         row[:width] = z[r:r + width]
@@ -536,6 +541,7 @@ def predict(layout, parameters, x, threads):
     else:
         _point[double](&epoch.job, x, None, out)
     epoch.predicts = True
+    epoch.go_alone_if_short()
     epoch.run()
     return out
 
@@ -545,10 +551,13 @@ def loss_and_gradient(layout, parameters, x, y, loss, scale, threads, weights=No
 
     x (N, I), y (N, O) or (N,) class labels; `weights` (N,) that the rows count with, each 1 without them.
     """
+    cdef Epoch epoch
     work = Workspace(layout, parameters.dtype, len(x), 0, threads, keep_gradient=True)
     work.load(parameters, INFINITY)
     out = np.empty_like(parameters)
-    total = new_epoch(work, x, y, np.arange(len(x)), loss, scale, False, False, None, weights).run()
+    epoch = new_epoch(work, x, y, np.arange(len(x)), loss, scale, False, False, None, weights)
+    epoch.go_alone_if_short()
+    total = epoch.run()
     work.store_gradient(out)
     return scale * total, out
 

@@ -54,6 +54,11 @@ cdef class Epoch:
         squares = self.work.squares
         self.job.alpha, self.job.squares = alpha, &squares[0]
 
+    cdef go_alone_if_short(self):
+        """Have one thread do all if a team would save less than it takes to start and to end it for this one call."""
+        if self.work.gain * pieces(self.job.n_rows, self.work.plan.rows) < SECONDS_FOR_A_TEAM:
+            self.job.threads = 1
+
     cdef double run(self) except? -1:
         """Work with the team, and return the sum of the rows' losses; raise what ended the epoch."""
         cdef Job *job = &self.job

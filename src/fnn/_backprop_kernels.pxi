@@ -27,6 +27,7 @@ cdef extern from "_simd.h" nogil:
     void output_rows(void *g, double *losses, const void *z, Py_ssize_t stride, const void *y,
                      const Py_ssize_t *labels, const Py_ssize_t *order, const void *weights, Py_ssize_t rows,
                      Py_ssize_t n, int loss, int code, double slope, double scale, double ceiling)
+    void activate_rows(void *out, const void *z, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, int code, double slope)
     double sum_of_squares(void *w, Py_ssize_t rows, Py_ssize_t columns)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(const void *w, Py_ssize_t n)

@@ -3,7 +3,9 @@
 cdef void output_values(real *out, real *z, Py_ssize_t n, int code, double slope) noexcept nogil:
     """Eq. 2 for one row of the last layer; z (n,) has room for whole vectors."""
     cdef Py_ssize_t j, whole = padded(n, lanes(z))
-    if code == FNN_SOFTMAX:
+    if code == FNN_SOFTMAX and go_together(n, lanes(z)):  # in the order in which several rows take the sum
+        activate_rows(out, z, n, 1, n, code, slope)
+    elif code == FNN_SOFTMAX:
         for j in range(n, whole):
             z[j] = -INFINITY
         softmax_row(z, whole)
@@ -33,11 +35,27 @@ cdef void predict_few(real *out, const real *parameters, const real *x, Py_ssize
             u = z
 
 
+cdef void predicted_rows(real *out, real *arena, const Plan *plan, Py_ssize_t begin, Py_ssize_t end,
+                         int thread) noexcept nogil:
+    """Eq. 2 for rows of the last layer, from its panels: out (end, O)."""
+    cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
+    cdef Py_ssize_t r, group, n = layer.outputs, panel = 2 * plan.lanes
+    cdef real *z = arena + plan.row_buffers + thread * 3 * plan.row_buffer
+    if go_together(n, plan.lanes):
+        for group in range(pieces(end - begin, plan.lanes)):
+            r = begin + group * plan.lanes
+            activate_rows(out + r * n, arena + layer.v + r * panel, panel, min(plan.lanes, end - r), n, layer.code,
+                          layer.slope)
+        return
+    for r in range(begin, end):
+        panels_to_row(z, arena + layer.v, plan.room, r, n)
+        output_values(out + r * n, z, n, layer.code, layer.slope)
+
+
 cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
     """The outputs for all rows, as one of the team's threads: each takes its own rows of every chunk."""
     cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
-    cdef Py_ssize_t l, r, rows, n = layer.outputs
-    cdef real *z = arena + plan.row_buffers + thread * 3 * plan.row_buffer
+    cdef Py_ssize_t l, rows, n = layer.outputs
     cdef real *out = <real *>job.out
     cdef Chunk chunk
     cdef Share share
@@ -53,9 +71,7 @@ cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noe
             for l in range(plan.n_layers):
                 share = share_of(plan, &plan.layers[l], chunk.rows, thread, job.threads)
                 forward_share(arena, plan, l, &share, thread, NULL if l else rows_of(plan, thread))
-            for r in range(share.begin, share.end):
-                panels_to_row(z, arena + layer.v, plan.room, r, n)
-                output_values(out + (chunk.start + r) * n, z, n, layer.code, layer.slope)
+            predicted_rows(out + chunk.start * n, arena, plan, share.begin, share.end, thread)
             if thread == 0:
                 look_at_clock(job, chunk.start, chunk.rows * job.operations)
         chunk = next_chunk(plan, job, chunk)

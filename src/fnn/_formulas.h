@@ -128,6 +128,38 @@ static double FN(softmax_row)(REAL *row, ptrdiff_t n) {
     return (double)peak + first_f64(log_f64(splat_f64((double)FN(sum)(total))));
 }
 
+/* Of a row in each lane: e_j = exp(z_j - peak), the peak, and what the e_j add up to; n numbers, a vector apart. */
+FNN_INLINE VEC FN(exponentials)(REAL *e, const REAL *z, ptrdiff_t n, VEC *peak) {
+    VEC total = FN(splat)(0);
+    *peak = FN(load)(z);
+    for (ptrdiff_t j = 1; j < n; j++) *peak = FN(larger)(*peak, FN(load)(z + j * LANES));
+    for (ptrdiff_t j = 0; j < n; j++) {
+        VEC each = FN(exp)(FN(load)(z + j * LANES) - *peak);
+        FN(store)(e + j * LANES, each);
+        total += each;
+    }
+    return total;
+}
+
+/* Eq. 2 for up to a vector of rows of at most PANEL outputs, one row a lane: out (rows, n), z with rows `stride` numbers
+   apart.  A row's sums do not depend on what other rows are with it. */
+static void FN(activate_rows)(REAL *out, const REAL *z, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t n, int code,
+                              double slope) {
+    REAL lanes[PANEL * LANES];
+    memset(lanes, 0, (size_t)n * LANES * sizeof(REAL));
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t j = 0; j < n; j++) lanes[j * LANES + r] = z[r * stride + j];
+    if (code == FNN_SOFTMAX) {
+        VEC peak, total = FN(exponentials)(lanes, lanes, n, &peak);
+        for (ptrdiff_t j = 0; j < n; j++) FN(store)(lanes + j * LANES, FN(load)(lanes + j * LANES) / total);
+    } else {
+        for (ptrdiff_t j = 0; j < n; j++)
+            FN(store)(lanes + j * LANES, FN(activated)(FN(load)(lanes + j * LANES), code, (REAL)slope));
+    }
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t j = 0; j < n; j++) out[r * n + j] = lanes[j * LANES + r];
+}
+
 /* Eq. 4 for up to a vector of rows of at most PANEL outputs, one row a lane: g = scale * dloss/dz, and the losses.
    z and g have rows `stride` numbers apart; y (N, n) or labels (N,), and the rows' weights unless NULL, are those of
    `order`.  A row's sums do not depend on what other rows are with it. */
@@ -150,14 +182,8 @@ static void FN(output_rows)(REAL *g, double *losses, const REAL *z, ptrdiff_t st
     each = FN(load)(scales);
     for (int h = 0; h < WIDES; h++) sum[h] = targets[h] = splat_f64(0);
     if (loss == FNN_CROSS_ENTROPY) {
-        peak = FN(load)(z_lanes);
-        for (ptrdiff_t j = 1; j < n; j++) peak = FN(larger)(peak, FN(load)(z_lanes + j * LANES));
-        for (ptrdiff_t j = 0; j < n; j++) {
-            VEC e = FN(exp)(FN(load)(z_lanes + j * LANES) - peak);
-            FN(store)(v_lanes + j * LANES, e);
-            total += e;
-            target += FN(load)(y_lanes + j * LANES);
-        }
+        total = FN(exponentials)(v_lanes, z_lanes, n, &peak);
+        for (ptrdiff_t j = 0; j < n; j++) target += FN(load)(y_lanes + j * LANES);
     }
     for (ptrdiff_t j = 0; j < n; j++) {
         VEC z_j = FN(load)(z_lanes + j * LANES), y_j = FN(load)(y_lanes + j * LANES), v, error;

@@ -148,6 +148,7 @@ typedef struct { /* of a network whose every layer fits one vector */
 #define matched_row(g, ...) FNN_TYPED(matched_row, g)(g, __VA_ARGS__)
 #define cross_entropy_row(g, ...) FNN_TYPED(cross_entropy_row, g)(g, __VA_ARGS__)
 #define output_rows(g, ...) FNN_TYPED(output_rows, g)(g, __VA_ARGS__)
+#define activate_rows(out, ...) FNN_TYPED(activate_rows, out)(out, __VA_ARGS__)
 #define sum_of_squares(w, ...) FNN_TYPED(sum_of_squares, w)(w, __VA_ARGS__)
 #define limit_values(w, ...) FNN_TYPED(limit_values, w)(w, __VA_ARGS__)
 #define all_finite(w, n) \
