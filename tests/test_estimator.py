@@ -377,6 +377,7 @@ def test_a_large_prediction_comes_in_chunks(backend, monkeypatch):
     original = _dispatch.kernels.predict
     monkeypatch.setattr(_dispatch.kernels, "predict", lambda *args: (seen.append(len(args[2])), original(*args))[1])
     monkeypatch.setattr("fnn._checks.CHUNK_VALUES", 1000)
+    monkeypatch.setattr("fnn._estimator_sparse.TERMS_FOR_A_NUMBER", 0)
     for rows in (x, csr_array(x), np.asfortranarray(x), x.astype("f4")):
         seen.clear()
         np.testing.assert_allclose(model.predict_proba(rows), expected, rtol=1e-4)

@@ -23,6 +23,7 @@ from fnn._depth import LAWS, rate_by_depth
 from fnn._estimator_callbacks import FitTask
 from fnn._estimator_problem import HeldOut, Problem
 from fnn._estimator_solvers import fit_lbfgs, fit_stochastic, split_off, thread_count
+from fnn._estimator_sparse import dense, outputs_of, stays_sparse
 from fnn._formulas import (
     ACTIVATIONS,
     BINARY_CROSS_ENTROPY,
@@ -345,7 +346,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     ) -> None:
         if self.early_stopping and epochs is not None:
             raise ValueError("partial_fit does not support early_stopping=True")
-        rows, apart = np.arange(len(problem.x), dtype=np.intp), None
+        rows, apart = np.arange(problem.n_rows, dtype=np.intp), None
         if held_out is not None:
             apart = self._held_out(*held_out)
         elif self.early_stopping:
@@ -428,9 +429,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     def _as_kernels_take(
         self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    ) -> tuple[Any, np.ndarray, np.ndarray | None]:
         dtype = self._parameters.dtype
-        x = np.require(X.toarray() if issparse(X) else X, dtype, ["C", "A"])
+        x = X.tocsr().astype(dtype, copy=False) if stays_sparse(X, dtype) else dense(X, dtype)
         targets = self._kernel_targets(y)
         return x, targets, None if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
 
@@ -482,13 +483,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         dtype = _float_type(X, parameters)
         parameters = parameters.astype(dtype, copy=False)
         threads = 1 if X.shape[0] == 1 else thread_count(self.n_threads)  # which takes longer than one row
-        outputs = np.empty((X.shape[0], layout.sizes[-1]), dtype)
-        rows_of = X.tocsr() if issparse(X) else X
         with np.errstate(over="ignore", invalid="ignore"):
-            for rows in _checks.row_chunks(X.shape[0], sum(layout.sizes)):
-                chunk = rows_of[rows].toarray() if issparse(X) else rows_of[rows]
-                x = np.require(chunk, dtype, ["C", "A"])
-                outputs[rows] = _dispatch.kernels.predict(layout, parameters, x, threads)
+            outputs = outputs_of(layout, parameters, X.tocsr() if issparse(X) else X, threads)
         if not _dispatch.kernels.is_finite(outputs):
             _checks.warn_of_overflow(outputs, stacklevel=3)
         return outputs

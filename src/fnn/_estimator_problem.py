@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from fnn._formulas import SQUARED_ERROR, Loss
 from fnn._layout import Layout
@@ -19,7 +21,7 @@ class Problem:
     layout : Layout
     parameters : numpy.ndarray, shape (P,)
         Changed in place.
-    x : numpy.ndarray, shape (N, I)
+    x : numpy.ndarray, shape (N, I), or CSR matrix of SciPy
         C-contiguous, of the parameters' dtype; of lbfgs it may be float32 where they are float64.
     y : numpy.ndarray, shape (N, O), or (N,) of class indices for cross_entropy
     weights : numpy.ndarray, shape (N,), or None
@@ -29,7 +31,7 @@ class Problem:
 
     layout: Layout
     parameters: np.ndarray
-    x: np.ndarray
+    x: Any
     y: np.ndarray
     weights: np.ndarray | None
     loss: Loss
@@ -39,6 +41,15 @@ class Problem:
         """Return the problem of some of the rows."""
         weights = None if self.weights is None else self.weights[rows]
         return replace(self, x=self.x[rows], y=self.y[rows], weights=weights)
+
+    def made_dense(self) -> Problem:
+        """Return the same problem on an array."""
+        return replace(self, x=self.x.toarray()) if issparse(self.x) else self
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return int(self.x.shape[0])
 
     @property
     def gradient_factor(self) -> int:
@@ -58,7 +69,7 @@ class Problem:
 class HeldOut:
     """Rows that training does not see: as in `Problem`."""
 
-    x: np.ndarray
+    x: Any
     y: np.ndarray
     weights: np.ndarray | None
 

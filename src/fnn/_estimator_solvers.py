@@ -32,6 +32,7 @@ from fnn._dropout import NUMBERS
 from fnn._estimator_callbacks import FitTask
 from fnn._estimator_plans import Planners
 from fnn._estimator_problem import HeldOut, Problem
+from fnn._estimator_sparse import outputs_of, train_epoch
 from fnn._formulas import CROSS_ENTROPY, POISSON, SQUARED_ERROR, Loss
 from fnn._layout import Layout
 from fnn._optimizers import SGD, Rule
@@ -190,14 +191,14 @@ def fit_stochastic(
         estimator._optimizer = StochasticSolver(estimator, problem, random_state)
     solver: StochasticSolver = estimator._optimizer
     parameters, factor = problem.parameters, problem.gradient_factor
-    kernels = _dispatch.kernels
     early_stopping = estimator.early_stopping
     # In a warm start without progress scikit-learn "restores" arrays that are the trained ones themselves.
     best = parameters.copy() if early_stopping and first_pass else None
     callbacks, planners = _sorted_callbacks(estimator.callbacks)
     plans = None
     if planners:
-        if held_out is not None and len(rows) < len(problem.x):
+        problem = problem.made_dense()
+        if held_out is not None and len(rows) < problem.n_rows:
             problem, rows = problem.part(rows), np.arange(len(rows))
         plans = Planners(estimator, planners, problem)
     order = np.array(rows)
@@ -220,12 +221,10 @@ def fit_stochastic(
                 if plans is not None:
                     rule, weights = plans.plan(solver.epochs + 1, rule, work)
                 with np.errstate(over="ignore", invalid="ignore"):
-                    total = kernels.train_epoch(
-                        work, problem.x, problem.y, order, problem.loss, rule, True, tick, weights, through_updated
-                    )
+                    total, penalties = train_epoch(problem, work, order, rule, tick, weights, through_updated)
                 estimator.n_iter_ += 1
                 estimator.t_ += len(order)
-                estimator.loss_ = problem.mean_loss(total, work.penalties, len(order))
+                estimator.loss_ = problem.mean_loss(total, penalties, len(order))
                 estimator.loss_curve_.append(estimator.loss_)
                 if estimator.verbose:
                     print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
@@ -272,6 +271,7 @@ def fit_lbfgs(estimator: Any, problem: Problem, task: FitTask) -> None:
 
     So does scikit-learn, whose vector of weights SciPy rounds to float32 before it asks for their loss.
     """
+    problem = problem.made_dense()
     penalised_loss, halted = PenalisedLoss(problem, estimator.alpha), False
     callbacks, _ = _sorted_callbacks(estimator.callbacks)
     looks = bool(callbacks or estimator.max_seconds is not None or task.is_watched)
@@ -419,7 +419,7 @@ def _without_progress(estimator: Any) -> str:
 def _evaluate(estimator: Any, problem: Problem, held_out: HeldOut) -> None:
     """Append the score, and the loss without its penalty, on the rows held out."""
     with np.errstate(over="ignore", invalid="ignore"):
-        outputs = _dispatch.kernels.predict(problem.layout, problem.parameters, held_out.x, problem.threads)
+        outputs = outputs_of(problem.layout, problem.parameters, held_out.x, problem.threads)
         row_losses = _row_losses(outputs, held_out.y, problem.loss)
         estimator.validation_loss_curve_.append(held_out.mean(row_losses))
         estimator.validation_scores_.append(estimator._score_of(outputs, held_out))
