@@ -94,6 +94,7 @@ cdef extern from "_team.h" nogil:
     void fnn_work(fnn_team *team, int threads, void (*work)(const void *task, int thread) noexcept nogil, const void *task)
     void fnn_dismiss(fnn_team *team)
     void fnn_meet(fnn_meeting *meeting, int threads)
+    Py_ssize_t fnn_take(Py_ssize_t *next, Py_ssize_t count)
     double fnn_seconds()
     Py_ssize_t second_level_cache()
 

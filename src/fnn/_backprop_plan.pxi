@@ -92,6 +92,7 @@ cdef struct Job:
     const Py_ssize_t *order
     const void *row_weights  # of the rows of x, or NULL where each counts as 1
     Py_ssize_t n_rows, batch_size
+    Py_ssize_t rows_taken  # of a prediction, by one thread or another
     int loss
     double ceiling  # the most that a row's loss, or an output's, counts as
     bint mean, train

@@ -53,25 +53,24 @@ cdef void predicted_rows(real *out, real *arena, const Plan *plan, Py_ssize_t be
 
 
 cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noexcept nogil:
-    """The outputs for all rows, as one of the team's threads: each takes its own rows of every chunk."""
-    cdef const Layer *layer = &plan.layers[plan.n_layers - 1]
-    cdef Py_ssize_t l, rows, n = layer.outputs
+    """The outputs for all rows, as one of the team's threads: each has a part of the panels' rows to itself, and takes
+    rows for them until none are left, so that a thread that starts late or is slow does less."""
+    cdef Py_ssize_t l, start, outputs = plan.layers[plan.n_layers - 1].outputs
     cdef real *out = <real *>job.out
-    cdef Chunk chunk
+    cdef Rows span
     cdef Share share
-    chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
-    chunk = next_chunk(plan, job, chunk)
-    rows = chunk.rows
-    while chunk.rows:
-        if chunk.rows != rows:  # shared out at other places: what is one thread's now was another's
-            fnn_meet(&job.meeting, job.threads)
-            rows = chunk.rows
-        if not job.stop:  # threads may see it at different chunks; they all come to the same meetings
-            gather_rows(arena, plan, job, &chunk, thread)
-            for l in range(plan.n_layers):
-                share = share_of(plan, &plan.layers[l], chunk.rows, thread, job.threads)
-                forward_share(arena, plan, l, &share, thread, NULL if l else rows_of(plan, thread))
-            predicted_rows(out + chunk.start * n, arena, plan, share.begin, share.end, thread)
-            if thread == 0:
-                look_at_clock(job, chunk.start, chunk.rows * job.operations)
-        chunk = next_chunk(plan, job, chunk)
+    span.begin = share.begin = plan.rows * thread // job.threads
+    span.end = plan.rows * (thread + 1) // job.threads
+    share.first = 0
+    while not job.stop:
+        start = fnn_take(&job.rows_taken, span.end - span.begin)
+        if start >= job.n_rows:
+            return
+        span.end = share.end = min(span.end, span.begin + job.n_rows - start)
+        read_rows(arena, plan, job, start - span.begin, span, thread)
+        for l in range(plan.n_layers):
+            share.last = pieces(plan.layers[l].outputs, 2 * plan.lanes)
+            forward_share(arena, plan, l, &share, thread, NULL if l else rows_of(plan, thread))
+        predicted_rows(out + (start - span.begin) * outputs, arena, plan, span.begin, span.end, thread)
+        if thread == 0:
+            look_at_clock(job, start, (span.end - span.begin) * job.threads * job.operations)

@@ -72,14 +72,18 @@ cdef void gather_at(real *arena, const Plan *plan, const Job *job, Py_ssize_t st
 
 cdef void gather_rows(real *arena, const Plan *plan, const Job *job, const Chunk *chunk, int thread) noexcept nogil:
     """Copy what this thread reads of the chunk into the panels of the first layer's input, or note where it lies."""
+    read_rows(arena, plan, job, chunk.start, rows_read_by(plan, chunk.rows, thread, job.threads), thread)
+
+
+cdef void read_rows(real *arena, const Plan *plan, const Job *job, Py_ssize_t start, Rows rows, int thread) noexcept nogil:
+    """Copy inputs from `start` on in the epoch's order, `rows` of them, to this thread's, or note where they lie."""
     cdef Py_ssize_t r
-    cdef Rows rows = rows_read_by(plan, chunk.rows, thread, job.threads)
     cdef const void **table = rows_of(plan, thread)
     if table is NULL:
-        gather_at(arena, plan, job, chunk.start, rows, thread)
+        gather_at(arena, plan, job, start, rows, thread)
         return
     for r in range(rows.begin, rows.end):
-        table[r] = <const real *>job.x + job.order[chunk.start + r] * plan.layers[0].inputs
+        table[r] = <const real *>job.x + job.order[start + r] * plan.layers[0].inputs
 
 
 cdef struct Fetch:  # the inputs of a chunk that are still to be asked for, cache line by cache line

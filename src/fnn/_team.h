@@ -2,7 +2,8 @@
    GIL would keep the others waiting for milliseconds.
 
    A. Helpers start when they are first needed and stay with their team.  Between two calls of fnn_work they look out for
-      the next one for FNN_LOOKOUT_SECONDS, as the epochs of a small data set follow each other, and then sleep.
+      the next one for FNN_LOOKOUT_SECONDS, as the epochs of a small data set follow each other, and then sleep.  When the
+      team is dismissed they end by themselves: nobody waits for that, and whoever leaves last frees the team.
    B. Within a call, threads that meet every few microseconds meet at a barrier that spins; it yields where one was put
       off its core.
    C. A forked child has no helpers: fnn_muster notices and starts new ones.
@@ -30,12 +31,12 @@ typedef void (*fnn_part)(const void *task, int thread);
 typedef struct fnn_team fnn_team;
 typedef struct {
     fnn_team *team;
-    pthread_t id;
     int thread, seen; /* its number, and the last call it answered */
 } fnn_helper;
 struct fnn_team {
     int call, finished; /* the number of the current call, 0 for none yet; helpers who are done with it */
     int started, threads, asleep, over; /* helpers there are; threads that the call wants; helpers to be woken; dismissed */
+    int members; /* helpers who have not left yet, and the owner */
     fnn_part work;
     const void *task;
     pthread_mutex_t lock; /* of `asleep`, and of `call` where it is written */
@@ -98,16 +99,25 @@ static void fnn_wait_for_call(fnn_team *team, int seen) {
     pthread_mutex_unlock(&team->lock);
 }
 
+static void fnn_leave(fnn_team *team) {
+    if (__atomic_sub_fetch(&team->members, 1, __ATOMIC_ACQ_REL)) return;
+    pthread_mutex_destroy(&team->lock);
+    pthread_cond_destroy(&team->woken);
+    free(team);
+}
+
 static void *fnn_help(void *self) {
     fnn_helper *helper = (fnn_helper *)self;
     fnn_team *team = helper->team;
     for (;;) {
         fnn_wait_for_call(team, helper->seen);
         helper->seen++; /* nobody calls again before all have answered */
-        if (team->over) return NULL;
+        if (team->over) break;
         if (helper->thread < team->threads) team->work(team->task, helper->thread);
         __atomic_add_fetch(&team->finished, 1, __ATOMIC_ACQ_REL);
     }
+    fnn_leave(team);
+    return NULL;
 }
 
 static void fnn_call(fnn_team *team) {
@@ -119,6 +129,7 @@ static void fnn_call(fnn_team *team) {
 
 static void fnn_new_process(fnn_team *team) {
     team->call = team->started = team->asleep = team->over = 0;
+    team->members = 1;
     team->owner = getpid();
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->woken, NULL);
@@ -135,6 +146,7 @@ static fnn_team *fnn_assemble(void) {
    the other threads' business. */
 static int fnn_muster(fnn_team *team, int threads) {
     sigset_t others, before;
+    pthread_t helper_id;
     if (team->owner != getpid()) fnn_new_process(team);
     if (threads <= team->started + 1) return threads;
     sigfillset(&others);
@@ -148,7 +160,12 @@ static int fnn_muster(fnn_team *team, int threads) {
         helper->team = team;
         helper->thread = team->started + 1;
         helper->seen = team->call;
-        if (pthread_create(&helper->id, NULL, fnn_help, helper)) break;
+        __atomic_add_fetch(&team->members, 1, __ATOMIC_ACQ_REL);
+        if (pthread_create(&helper_id, NULL, fnn_help, helper)) {
+            fnn_leave(team);
+            break;
+        }
+        pthread_detach(helper_id);
         team->started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -174,15 +191,17 @@ static void fnn_work(fnn_team *team, int threads, fnn_part work, const void *tas
 /* End the helpers, and the team. */
 static void fnn_dismiss(fnn_team *team) {
     if (team == NULL) return;
-    if (team->owner == getpid()) {
-        team->over = 1;
-        fnn_call(team);
-        for (int j = 0; j < team->started; j++) pthread_join(team->helpers[j].id, NULL);
-        pthread_mutex_destroy(&team->lock);
-        pthread_cond_destroy(&team->woken);
+    if (team->owner != getpid()) { /* its helpers are another process's */
+        free(team);
+        return;
     }
-    free(team);
+    team->over = 1;
+    fnn_call(team);
+    fnn_leave(team);
 }
+
+/* Take the next `count` of what the team shares out one piece after the other; where they begin. */
+static ptrdiff_t fnn_take(ptrdiff_t *next, ptrdiff_t count) { return __atomic_fetch_add(next, count, __ATOMIC_RELAXED); }
 
 #else /* one thread */
 #define FNN_MOST_THREADS 1
@@ -197,5 +216,6 @@ static void fnn_work(fnn_team *team, int threads, fnn_part work, const void *tas
     work(task, 0);
 }
 static void fnn_dismiss(fnn_team *team) { free(team); }
+static ptrdiff_t fnn_take(ptrdiff_t *next, ptrdiff_t count) { return (*next += count) - count; }
 #endif
 #endif
