@@ -27,7 +27,27 @@ enum {
 typedef struct {
     float rate, limit, floor;
     int has_floor;
+    int is_tame; /* the limit is positive, and no weight and no gradient is NaN */
 } pass_step;
+
+/* The limiter's ways: with a floor, without one, and without one for what is tame. */
+enum { PASS_FLOORED, PASS_LIMITED, PASS_CLAMPED };
+
+/* Have an address in one register: where a load adds two, x86 parts it from the operation that it is for. */
+#if FNN_BYTES
+#define PASS_ADDRESS(p) __asm__("" : "+r"(p))
+#else
+#define PASS_ADDRESS(p) (void)p
+#endif
+
+/* Ask for `vecs` vectors of a row that are soon at hand in the first-level cache; beyond the last row it does no harm. */
+FNN_INLINE void pass_fetch(const int vecs, const float *row) {
+#if FNN_BYTES
+    FNN_UNROLL for (int v = 0; v < vecs; v += 64 / FNN_BYTES) __builtin_prefetch(row + v * PASS_LANES, 1, 3);
+#else
+    (void)vecs, (void)row;
+#endif
+}
 
 /* Where the lowest bit that is set stands. */
 FNN_INLINE ptrdiff_t lowest_bit(uint32_t bits) {
@@ -89,6 +109,7 @@ FNN_INLINE void pass_forward_block(const int vecs, float *z, const float *w, ptr
     for (ptrdiff_t i = 0; i < count; i++) {
         const float *row = w + index[i] * stride;
         const vec_f32 input = splat_f32(u[index[i]]);
+        PASS_ADDRESS(row);
         FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] += input * load_f32(row + v * PASS_LANES);
     }
     FNN_UNROLL for (int v = 0; v < vecs; v++) store_f32(z + v * PASS_LANES, sums[v]);
@@ -199,12 +220,15 @@ FNN_INLINE void pass_add_marked_body(const int vecs, const int factored, float *
                                      const float *d, ptrdiff_t room) {
     for (ptrdiff_t i = 0; i < rows; i++, total += stride) {
         vec_f32 sums[8];
+        pass_fetch(vecs, total + 2 * stride);
         FNN_UNROLL for (int v = 0; v < vecs; v++) sums[v] = load_f32(total + v * PASS_LANES);
         for (uint32_t left = who[i]; left; left &= left - 1) {
             const ptrdiff_t at = lowest_bit(left) * room;
             const vec_f32 input = splat_f32(u[at + i]);
+            const float *own = sigma + at;
+            PASS_ADDRESS(own);
             FNN_UNROLL for (int v = 0; v < vecs; v++) {
-                vec_f32 g = input * load_f32(sigma + at + v * PASS_LANES);
+                vec_f32 g = input * load_f32(own + v * PASS_LANES);
                 if (factored) g *= load_f32(d + at + v * PASS_LANES);
                 sums[v] += g;
             }
@@ -302,9 +326,9 @@ static ptrdiff_t pass_before(const int32_t *index, ptrdiff_t count, ptrdiff_t en
 }
 
 /* The limiter. */
-FNN_INLINE vec_f32 pass_limited(const int has_floor, vec_f32 new, vec_f32 old, vec_f32 limit, vec_f32 floor) {
+FNN_INLINE vec_f32 pass_limited(const int way, vec_f32 new, vec_f32 old, vec_f32 limit, vec_f32 floor) {
     vec_f32 value = larger_f32(-limit, smaller_f32(limit, new)), zero = splat_f32(0);
-    if (has_floor) {
+    if (way == PASS_FLOORED) {
         const ints_f32 inside = (new <= limit) & (new >= -limit);
         const ints_f32 falls = inside & (old > zero) & (new < floor), rises = inside & (old <= zero) & (new > -floor);
         value = choose_f32(falls, choose_f32(old > floor, floor, -floor), value);
@@ -325,7 +349,7 @@ FNN_INLINE vec_f32 pass_clamped(vec_f32 new, vec_f32 limit) {
 /* The step of the rate against gradients u[i] sigma, times d if `factored`, of the listed rows, and where it `adds`
    those into the total.  `ahead`: also z += sum of next[i] W[i, :], the next sample's raw values, while a row is at
    hand. */
-FNN_INLINE void pass_step_body(const int vecs, const int factored, const int adds, const int has_floor, const int ahead,
+FNN_INLINE void pass_step_body(const int vecs, const int factored, const int adds, const int way, const int ahead,
                                float *w, float *total, ptrdiff_t stride, const float *u, const int32_t *index,
                                ptrdiff_t count, const float *sigma, const float *d, const pass_step *step,
                                const float *next, float *z) {
@@ -339,56 +363,59 @@ FNN_INLINE void pass_step_body(const int vecs, const int factored, const int add
     }
     for (ptrdiff_t i = 0; i < count; i++) {
         const ptrdiff_t at = index[i] * stride;
+        float *row = w + at;
+        PASS_ADDRESS(row);
         const vec_f32 input = splat_f32(u[index[i]]), follower = ahead ? splat_f32(next[index[i]]) : input;
         FNN_UNROLL for (int v = 0; v < vecs; v++) {
-            const ptrdiff_t place = at + v * PASS_LANES;
             vec_f32 g = input * (held ? sigmas[v] : load_f32(sigma + v * PASS_LANES));
             if (factored) g *= held ? ds[v] : load_f32(d + v * PASS_LANES);
-            if (adds) store_f32(total + place, load_f32(total + place) + g);
-            const vec_f32 old = load_f32(w + place);
+            if (adds) store_f32(total + at + v * PASS_LANES, load_f32(total + at + v * PASS_LANES) + g);
+            const vec_f32 old = load_f32(row + v * PASS_LANES);
             const vec_f32 stepped = old - rate * g;
             const vec_f32 new =
-                ahead ? pass_clamped(stepped, limit) : pass_limited(has_floor, stepped, old, limit, floor);
-            store_f32(w + place, new);
+                way == PASS_CLAMPED ? pass_clamped(stepped, limit) : pass_limited(way, stepped, old, limit, floor);
+            store_f32(row + v * PASS_LANES, new);
             if (ahead) sums[v] += follower * new;
         }
     }
     FNN_UNROLL for (int v = 0; v < vecs; v++)
         if (ahead) store_f32(z + v * PASS_LANES, sums[v]);
 }
-#define PASS_STEP(vecs, factored, adds, has_floor, ahead)                                                            \
-    pass_step_body(vecs, factored, adds, has_floor, ahead, w, total, stride, u, index, count, sigma, d, step, next, z)
-#define PASS_WIDTH(vecs, adds, has_floor, ahead)       \
-    if (d)                                             \
-        PASS_STEP(vecs, 1, adds, has_floor, ahead);    \
-    else                                               \
-        PASS_STEP(vecs, 0, adds, has_floor, ahead)
-#define PASS_NARROW_WIDTH(vecs, has_floor, ahead)      \
-    if (total) {                                       \
-        PASS_WIDTH(vecs, 1, has_floor, ahead);         \
-    } else {                                           \
-        PASS_WIDTH(vecs, 0, has_floor, ahead);         \
+#define PASS_STEP(vecs, factored, adds, way, ahead)                                                            \
+    pass_step_body(vecs, factored, adds, way, ahead, w, total, stride, u, index, count, sigma, d, step, next, z)
+#define PASS_WIDTH(vecs, adds, way, ahead)       \
+    if (d)                                       \
+        PASS_STEP(vecs, 1, adds, way, ahead);    \
+    else                                         \
+        PASS_STEP(vecs, 0, adds, way, ahead)
+#define PASS_NARROW_WIDTH(vecs, way, ahead)      \
+    if (total) {                                 \
+        PASS_WIDTH(vecs, 1, way, ahead);         \
+    } else {                                     \
+        PASS_WIDTH(vecs, 0, way, ahead);         \
     }
-#define PASS_ROWS(has_floor, ahead)                      \
-    switch (width) {                                     \
-    case 8: PASS_WIDTH(8, 0, has_floor, ahead); break;   \
-    case 4: PASS_WIDTH(4, 0, has_floor, ahead); break;   \
-    case 2: PASS_NARROW_WIDTH(2, has_floor, ahead) break; \
-    default: PASS_NARROW_WIDTH(1, has_floor, ahead)      \
+#define PASS_ROWS(way, ahead)                      \
+    switch (width) {                               \
+    case 8: PASS_WIDTH(8, 0, way, ahead); break;   \
+    case 4: PASS_WIDTH(4, 0, way, ahead); break;   \
+    case 2: PASS_NARROW_WIDTH(2, way, ahead) break; \
+    default: PASS_NARROW_WIDTH(1, way, ahead)      \
     }
 /* `total` NULL: nothing is added; else `vecs` is PASS_NARROW or less.  `d` NULL: not factored.  `next` NULL: not ahead;
-   it goes without a floor only. */
+   it goes with what is tame, and without a floor, only. */
 static void pass_steps(float *w, float *total, ptrdiff_t stride, int vecs, const float *u, const int32_t *index,
                        ptrdiff_t count, const float *sigma, const float *d, const pass_step *step, const float *next,
                        float *z) {
     while (vecs > 0) {
         const int width = vecs >= 8 ? 8 : vecs >= 4 ? 4 : vecs >= 2 ? 2 : 1;
         if (next) {
-            PASS_ROWS(0, 1)
+            PASS_ROWS(PASS_CLAMPED, 1)
         } else if (step->has_floor) {
-            PASS_ROWS(1, 0)
+            PASS_ROWS(PASS_FLOORED, 0)
+        } else if (step->is_tame) {
+            PASS_ROWS(PASS_CLAMPED, 0)
         } else {
-            PASS_ROWS(0, 0)
+            PASS_ROWS(PASS_LIMITED, 0)
         }
         vecs -= width;
         w += width * PASS_LANES, sigma += width * PASS_LANES;
@@ -401,6 +428,13 @@ static void pass_steps(float *w, float *total, ptrdiff_t stride, int vecs, const
 #undef PASS_NARROW_WIDTH
 #undef PASS_ROWS
 #undef PASS_WIDTH
+
+/* How many places there are where u or next is not zero. */
+static ptrdiff_t pass_either(const float *u, const float *next, ptrdiff_t n) {
+    int32_t count = 0;
+    for (ptrdiff_t i = 0; i < n; i++) count += (u[i] != 0) | (next[i] != 0);
+    return count;
+}
 
 /* List where u or next is not zero; `sizes` has room for the sums of their magnitudes.  As list_nonzero. */
 static ptrdiff_t pass_list_either(int32_t *index, const float *u, const float *next, float *sizes, ptrdiff_t n) {

@@ -5,7 +5,7 @@ cdef extern from "_pass.h" nogil:
     const int PASS_NARROW
     ctypedef struct pass_step:
         float rate, limit, floor
-        bint has_floor
+        bint has_floor, is_tame
     bint pass_tame(const float *v, Py_ssize_t n)
     bint pass_settled(const float *w, Py_ssize_t n, const pass_step *step)
     void pass_forward(float *z, Py_ssize_t vecs, const float *w, Py_ssize_t stride, const float *u,
@@ -26,5 +26,6 @@ cdef extern from "_pass.h" nogil:
     void pass_steps(float *w, float *total, Py_ssize_t stride, int vecs, const float *u, const int32_t *index,
                     Py_ssize_t count, const float *sigma, const float *d, const pass_step *step, const float *next,
                     float *z)
+    Py_ssize_t pass_either(const float *u, const float *next, Py_ssize_t n)
     Py_ssize_t pass_list_either(int32_t *index, const float *u, const float *next, float *sizes, Py_ssize_t n)
     Py_ssize_t list_nonzero_f32(int32_t *index, const float *u, Py_ssize_t n)

@@ -13,6 +13,7 @@ cdef void step(Net *net, Py_ssize_t l, Py_ssize_t s) noexcept nogil:
     cdef const float *d = level.d if level.factored else NULL
     cdef const float *u
     cdef const float *next
+    cdef const int32_t *index
     cdef bint all_rows = level.index == net.all, together
     cdef Py_ssize_t rows = level.inputs + (net.kind != CORNER)  # whose bias has a rule of its own
     cdef Py_ssize_t near = max(1, NEAR // level.stride), start = 0, n, count, both
@@ -24,18 +25,23 @@ cdef void step(Net *net, Py_ssize_t l, Py_ssize_t s) noexcept nogil:
         s = (s + 1) % SEATS if waits(net) else s  # who comes next
         z = net.seats[s * net.n_levels].z
         memset(z, 0, <size_t>level.outputs * sizeof(float))
+    net.step.is_tame = net.quick
     while start < rows:
         n, u, next = min(near, rows - start), level.u + start, net.next + start
-        count = n if all_rows else list_nonzero_f32(net.listed, u, n)
         together = z is not NULL and not net.step.has_floor
         if together:
-            both = pass_list_either(net.both, u, next, net.sizes, n)
+            count, both = pass_either(u, u, n), pass_either(u, next, n)
             together = both <= count + count // 4
         if together:
-            pass_steps(weights, total, level.stride, level.vecs, u, net.both, both, level.sigma, d, &net.step, next, z)
+            index = net.all
+            if both < n:
+                index, both = net.both, pass_list_either(net.both, u, next, net.sizes, n)
+            pass_steps(weights, total, level.stride, level.vecs, u, index, both, level.sigma, d, &net.step, next, z)
         else:
-            pass_steps(weights, total, level.stride, level.vecs, u, net.all if all_rows else net.listed, count,
-                       level.sigma, d, &net.step, NULL, NULL)
+            index, count = net.all, n
+            if not all_rows:
+                index, count = net.listed, list_nonzero_f32(net.listed, u, n)
+            pass_steps(weights, total, level.stride, level.vecs, u, index, count, level.sigma, d, &net.step, NULL, NULL)
             if z is not NULL:
                 count = list_nonzero_f32(net.listed, next, n)
                 pass_forward(z, level.vecs, weights, level.stride, next, net.listed, count)
