@@ -28,7 +28,7 @@ from fnn._layout import Layout
 from fnn._optimizers import fista_t
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY, exp, fabs, fmax, fmin, log1p, pow, sqrt
+from libc.math cimport INFINITY, pow, sqrt
 from libc.stdint cimport int32_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -389,8 +389,7 @@ cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, co
         padded_row[0, :n] = z[r]
         row_losses[r] = output_row(
             &padded_row[1, 0], &padded_row[0, 0], NULL if y is None else &y[r, 0], -1 if y is not None else labels[r],
-            &padded_row[2, 0], n, loss, &work.plan.layers[work.plan.n_layers - 1], scale)
-        row_losses[r] = capped(row_losses[r], &padded_row[0, 0], NULL if y is None else &y[r, 0], n, loss, ceiling)
+            &padded_row[2, 0], n, loss, &work.plan.layers[work.plan.n_layers - 1], scale, ceiling)
         g[r] = padded_row[1, :n]
 
 

@@ -21,7 +21,8 @@ cdef extern from "_simd.h" nogil:
     void drop_back_values(void *g, const void *v, Py_ssize_t n, double kept, int code, double slope)
     double softmax_row(void *row, Py_ssize_t n)
     double squared_error_row(void *g, const void *v, const void *y, Py_ssize_t n, double scale)
-    double matched_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale, bint poisson)
+    double matched_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale, double ceiling,
+                       bint poisson)
     double cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale,
                              double log_sum)
     void output_rows(void *g, double *losses, const void *z, Py_ssize_t stride, const void *y,

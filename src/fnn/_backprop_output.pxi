@@ -1,47 +1,39 @@
 # The output layer (eq. 4): the rows' losses, what they count, and g = scale * dloss/dz, from which the way back starts.
 
+cdef inline double at_most(double ceiling, double row_loss) noexcept nogil:
+    """NaN stays."""
+    return ceiling if row_loss > ceiling else row_loss
+
+
 cdef double output_row(real *g, const real *z, const real *y, Py_ssize_t label, real *v, Py_ssize_t n, int loss,
-                       const Layer *layer, double scale) noexcept nogil:
-    """Eq. 4 for one row of n outputs: g = scale * dloss/dz, and the row's loss.  z, v and g have room for n, padded."""
+                       const Layer *layer, double scale, double ceiling) noexcept nogil:
+    """Eq. 4 for one row of n outputs: g = scale * dloss/dz, and the row's loss as it counts, up to the ceiling, each
+    output's term for itself where they are losses of their own.  z, v and g have room for n, padded."""
     cdef Py_ssize_t j, whole = padded(n, lanes(g))
     cdef double row_loss
     if loss == SQUARED_ERROR:
         if layer.code == FNN_IDENTITY:
-            return squared_error_row(g, z, y, n, scale)
+            return at_most(ceiling, squared_error_row(g, z, y, n, scale))
         activate_values(v, z, whole, layer.code, layer.slope)
         row_loss = squared_error_row(g, v, y, n, scale)
         factor_values(g, g, v, whole, layer.code, layer.slope)
-        return row_loss
+        return at_most(ceiling, row_loss)
     if loss == BINARY_CROSS_ENTROPY:
         activate_values(v, z, whole, FNN_SIGMOID, 0)
-        return matched_row(g, z, v, y, n, scale, False)
+        return matched_row(g, z, v, y, n, scale, ceiling, False)
     if loss == POISSON:
         activate_values(v, z, whole, FNN_EXP, 0)
-        return matched_row(g, z, v, y, n, scale, True)
+        return at_most(ceiling, matched_row(g, z, v, y, n, scale, INFINITY, True))
     memcpy(v, z, <size_t>n * sizeof(real))
     for j in range(n, whole):
         v[j] = -INFINITY
     row_loss = softmax_row(v, whole)
     if y is not NULL:
-        return cross_entropy_row(g, z, v, y, n, scale, row_loss)
+        return at_most(ceiling, cross_entropy_row(g, z, v, y, n, scale, row_loss))
     v[label] = v[label] - 1
     for j in range(n):
         g[j] = <real>scale * v[j]
-    return row_loss - z[label]
-
-
-cdef inline double capped(double row_loss, const real *z, const real *y, Py_ssize_t n, int loss,
-                          double ceiling) noexcept nogil:
-    """Eq. 4: a row's loss as it counts, each output's term for itself where they are losses of their own."""
-    cdef Py_ssize_t j
-    if not row_loss > ceiling:
-        return row_loss
-    if loss != BINARY_CROSS_ENTROPY:
-        return ceiling
-    row_loss = 0
-    for j in range(n):
-        row_loss += fmin(ceiling, fmax(z[j], 0) - <double>z[j] * y[j] + log1p(exp(-fabs(z[j]))))
-    return row_loss
+    return at_most(ceiling, row_loss - z[label])
 
 
 cdef double scale_of(const real *row_weights, const Job *job, const Py_ssize_t *order, Py_ssize_t rows) noexcept nogil:
@@ -107,9 +99,9 @@ cdef void loss_rows(real *arena, const Plan *plan, const Job *job, int thread, c
         if n <= panel:  # a row is one piece of memory already
             z = arena + layer.v + r * panel
             g = arena + layer.g + r * panel
-            row_loss = output_row(g, z, y, label, v, n, job.loss, layer, scale * weight)
+            row_loss = output_row(g, z, y, label, v, n, job.loss, layer, scale * weight, job.ceiling)
         else:
             panels_to_row(z, arena + layer.v, plan.room, r, n)
-            row_loss = output_row(g, z, y, label, v, n, job.loss, layer, scale * weight)
+            row_loss = output_row(g, z, y, label, v, n, job.loss, layer, scale * weight, job.ceiling)
             rows_to_panels(arena + layer.g, plan.room, r, g, n)
-        job.row_losses[r] = weight * capped(row_loss, z, y, n, job.loss, job.ceiling)
+        job.row_losses[r] = weight * row_loss

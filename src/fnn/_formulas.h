@@ -75,9 +75,9 @@ FNN_INLINE VEC matched_loss(VEC z, VEC y, int poisson) {
 #endif
 
 /* Eq. 4, the losses whose slope is v - y: binary cross-entropy, v = sigmoid(z), and Poisson, v = exp(z).  g = scale *
-   dloss/dz, and the loss. */
+   dloss/dz, and the loss, each output's up to its ceiling. */
 static double FN(matched_row)(REAL *g, const REAL *z, const REAL *v, const REAL *y, ptrdiff_t n, double scale,
-                              int poisson) {
+                              double ceiling, int poisson) {
     WIDE loss = splat_f64(0), z_wide[LANES / WIDE_LANES], y_wide[LANES / WIDE_LANES];
     for (; n > 0; n -= LANES, g += LANES, z += LANES, v += LANES, y += LANES) {
         const INTS here = FN(first_lanes)(n);
@@ -85,7 +85,7 @@ static double FN(matched_row)(REAL *g, const REAL *z, const REAL *v, const REAL 
         FN(store)(g, FN(choose)(here, (REAL)scale * (FN(load)(v) - target), FN(splat)(0)));
         FN(widen)(y_wide, target, n);
         for (int h = FN(widen)(z_wide, FN(choose)(here, FN(load)(z), none), n) - 1; h >= 0; h--)
-            loss += matched_loss(z_wide[h], y_wide[h], poisson);
+            loss += smaller_f64(splat_f64(ceiling), matched_loss(z_wide[h], y_wide[h], poisson));
     }
     return sum_f64(loss);
 }
