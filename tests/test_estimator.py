@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils import shuffle
 
 import fnn
-from fnn import _dispatch, _estimator_solvers
+from fnn import _dispatch, _estimator_base, _estimator_solvers
 from fnn._estimator_problem import Problem
 from fnn._estimator_solvers import StochasticSolver
 from interpreter import python
@@ -777,3 +777,86 @@ def test_outputs_that_overflow_are_told_of_alike_on_every_backend(backend, metho
         getattr(model, method)(np.concatenate([large, -large]))
     assert [str(warning.message) for warning in caught] == [message]
     getattr(model, method)(-large)  # any warning would be an error
+
+
+# ---- What is beyond doubt is not validated again -------------------------------------------------
+
+
+@pytest.fixture
+def validated(monkeypatch):
+    """What scikit-learn's validation is asked about."""
+    seen = []
+    original = _estimator_base.validate_data
+    monkeypatch.setattr(_estimator_base, "validate_data", lambda *a, **k: (seen.append(a[1]), original(*a, **k))[1])
+    return seen
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_plain_rows_are_taken_as_they_are(backend, validated, dtype):
+    x, y = wine()
+    x = x.astype(dtype)
+    model = classifier().fit(x, y)
+    validated.clear()
+    plain = model.predict_proba(x)
+    model.partial_fit(x, y)
+    assert validated == []
+    np.testing.assert_array_equal(classifier().fit(x, y).predict_proba(np.asfortranarray(x)), plain)
+    assert len(validated) == 2
+
+
+DOUBTFUL = {
+    "a list": lambda x: x.tolist(),
+    "integers": lambda x: np.rint(x).astype(int),
+    "half precision": lambda x: x.astype("f2"),
+    "the other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
+    "columns": np.asfortranarray,
+    "a subclass": lambda x: x.view(np.matrix),
+    "NaN": lambda x: np.where(x == x[3, 2], np.nan, x),
+    "infinity": lambda x: np.where(x == x[3, 2], np.inf, x),
+    "one column less": lambda x: x[:, 1:].copy(),
+    "one dimension": lambda x: x[0].copy(),
+    "no row": lambda x: x[:0].copy(),
+}
+
+
+@pytest.mark.parametrize("call", ["predict", "partial_fit"])
+@pytest.mark.parametrize("what", DOUBTFUL)
+def test_other_rows_meet_scikit_learns_validation(validated, what, call):
+    x, y = wine()
+    models = [package.MLPClassifier(max_iter=2, hidden_layer_sizes=(3,)).fit(x, y) for package in (fnn, theirs)]
+    validated.clear()
+    rows, told = DOUBTFUL[what](x), []
+    for model in models:
+        try:
+            getattr(model, call)(*((rows, y) if call == "partial_fit" else (rows,)))
+            told.append("")
+        except (TypeError, ValueError) as error:
+            told.append(str(error))
+    assert len(validated) == 1
+    assert told[0] == told[1].replace("MLPClassifier", type(models[0]).__name__)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, "one less", "a column"])
+def test_other_targets_meet_scikit_learns_validation(validated, bad):
+    x, y = diabetes()
+    model = regressor().fit(x, y)
+    validated.clear()
+    spoilt = y[:-1] if bad == "one less" else y[:, None] if bad == "a column" else np.where(y == y[5], bad, y)
+    if bad == "a column":
+        with pytest.warns(UserWarning, match="A column-vector y was passed"):
+            model.partial_fit(x, spoilt)
+    else:
+        with pytest.raises(ValueError, match=r"Input y contains|inconsistent numbers of samples"):
+            model.partial_fit(x, spoilt)
+        assert len(validated) == 1
+
+
+def test_a_row_is_trained_on_as_by_scikit_learn(backend):
+    """No random numbers are drawn for a row alone, nor does one go another way."""
+    x, y = diabetes()
+    models = [package.MLPRegressor(random_state=0, hidden_layer_sizes=(7,)) for package in (fnn, theirs)]
+    for model in models:
+        for row in range(30):
+            model.partial_fit(x[row : row + 1], y[row : row + 1])
+        model.partial_fit(x[:50], y[:50])
+    np.testing.assert_allclose(models[0].coefs_[0], models[1].coefs_[0], rtol=1e-7)

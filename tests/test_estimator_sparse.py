@@ -106,7 +106,7 @@ def test_predictions_are_those_of_dense_rows(backend, kind, dtype, hidden, terms
 
 def test_a_regressor_and_a_hidden_layer(backend):
     x, _ = data()
-    y = x.sum(axis=1)
+    y = np.asarray(x.sum(axis=1)).ravel()
     model = fnn.MLPRegressor(hidden_layer_sizes=(9,), random_state=0, max_iter=400, tol=1e-3).fit(x, y)
     np.testing.assert_allclose(model.predict(x), model.predict(x.toarray()), rtol=1e-10)
     np.testing.assert_allclose(model.transform(x), model.transform(x.toarray()), rtol=1e-10, atol=1e-12)

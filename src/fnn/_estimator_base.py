@@ -229,7 +229,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         -------
         numpy.ndarray, shape (N, neurons of that layer)
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         hidden = len(self.coefs_) - 1
         if not hidden:
             raise ValueError("transform: expected a network with a hidden layer, got hidden_layer_sizes=()")
@@ -305,7 +305,9 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             sample_weight = _check_sample_weight(sample_weight, X)
         sample_weight = self._row_weights(labels, sample_weight, incremental)
         self.n_outputs_ = self._count_outputs(y)
-        random_state = check_random_state(self.random_state)
+        # To make one from a seed takes as long as to train on a row, which is not shuffled.
+        draws = first_pass or X.shape[0] > 1 or self._layout.drops
+        random_state = check_random_state(self.random_state) if draws else None
         if first_pass:
             self._initialize((X.shape[1], *hidden, self.n_outputs_), self._training_dtype(X), random_state)
         else:
@@ -401,16 +403,17 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         return sample_weight
 
     def _validated(self, X: Any, y: Any, reset: bool) -> tuple[Any, np.ndarray]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=not is_classifier(self),
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
+        if reset or not (self._is_beyond_doubt(X) and _are_plain_targets(y, len(X))):
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse=["csr", "csc"],
+                multi_output=True,
+                y_numeric=not is_classifier(self),
+                dtype=(np.float64, np.float32),
+                reset=reset,
+            )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y
@@ -470,12 +473,31 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         if parameters is not getattr(self, "_parameters", None) or not parameters.flags.writeable:
             self._install(layout, np.array(parameters))
 
+    def _check_is_fitted(self) -> None:
+        if not hasattr(self, "coefs_"):  # scikit-learn looks at the names of all attributes
+            check_is_fitted(self)
+
+    def _is_beyond_doubt(self, X: Any) -> bool:
+        """Whether scikit-learn's validation, which takes many times as long as a row's outputs, would find nothing."""
+        return (
+            type(X) is np.ndarray
+            and X.dtype in (np.float32, np.float64)
+            and X.ndim == 2
+            and len(X) > 0
+            and X.shape[1] == getattr(self, "n_features_in_", None)
+            and not hasattr(self, "feature_names_in_")
+            and X.flags.c_contiguous
+            and X.flags.aligned
+            and _dispatch.kernels.is_finite(X)
+        )
+
     def _outputs(self, X: Any, depth: int | None = None) -> np.ndarray:
         """Compute the outputs (N, O) in the wider of the types of X and the weights, some rows at a time.
 
         With `depth` they are those of the layer of this number, the first being 1.
         """
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        if not self._is_beyond_doubt(X):
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         layout, parameters = self._network()
         if depth is not None:
             layout = Layout(layout.sizes[: depth + 1], layout.activations[:depth])
@@ -502,6 +524,17 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         super().__setstate__(state)
         if "_parameters" in state and "coefs_" not in state:
             self._install(self._layout, self._parameters)
+
+
+def _are_plain_targets(y: Any, n_rows: int) -> bool:
+    """Whether scikit-learn's validation would leave y as it is, beside so many rows."""
+    return (
+        type(y) is np.ndarray
+        and y.dtype.kind in "biuf"
+        and y.ndim in (1, 2)
+        and len(y) == n_rows
+        and bool(np.isfinite(y).all())
+    )
 
 
 def _hidden_sizes(sizes: Any) -> list[int]:

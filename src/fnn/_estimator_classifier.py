@@ -11,7 +11,6 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
-from sklearn.utils.validation import check_is_fitted
 
 from fnn._checks import whole_number
 from fnn._estimator_base import BaseMLP, held_out_rows
@@ -300,7 +299,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         numpy.ndarray, shape (N,) or (N, O)
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         outputs = self._from_0_to_1(self._outputs(X))
         if self._label_binarizer.y_type_ == "multiclass":
             return self.classes_[outputs.argmax(axis=1)]
@@ -320,7 +319,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         numpy.ndarray, shape (N, number of classes)
             In the order of `classes_`.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         outputs = self._from_0_to_1(self._outputs(X))
         least = np.finfo(outputs.dtype).eps
         if self._label_binarizer.y_type_ == "multiclass":

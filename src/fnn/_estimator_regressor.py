@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from fnn._checks import whole_number
 from fnn._estimator_base import BaseMLP, held_out_rows
@@ -283,7 +282,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         -------
         numpy.ndarray, shape (N,) or (N, O)
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         outputs = self._outputs(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 

@@ -215,7 +215,7 @@ def fit_stochastic(
             tick = None if line is None else line.tick
             for _ in range(last_epoch):
                 task.begin_part()
-                if estimator.shuffle:
+                if estimator.shuffle and len(order) > 1:
                     random_state.shuffle(order)
                 rule, weights = solver.rule(factor, estimator), problem.weights
                 if plans is not None:

@@ -13,7 +13,7 @@ from fnn._estimator_problem import Problem
 from fnn._layout import Layout
 from fnn._optimizers import Rule
 
-DENSE_BYTES = 1 << 28  # of the largest dense copy of all rows that a fit makes
+DENSE_BYTES = 1 << 26  # of the largest dense copy of all rows that a fit makes; the system takes long to hand out more
 # With so few products for each number of a dense copy SciPy's sparse product of the first layer is the faster one:
 # measured with 32, 100 and 512 neurons, in float32 and float64.
 TERMS_FOR_A_NUMBER = 12
