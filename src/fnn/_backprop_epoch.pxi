@@ -115,9 +115,9 @@ cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean,
         job.labels = &labels[0]
     job.order, job.n_rows, job.batch_size = &rows[0], rows.shape[0], work.batch_size
     if work.plan.layers[0].may_list and work.single:
-        work.plan.layers[0].sparse_input = has_zeros[float](<const float *>job.x, job.order, job.n_rows, x.shape[1])
+        work.plan.layers[0].sparse_input = has_zeros[float](<const float *>job.x, job.order, job.n_rows, &work.plan.layers[0])
     elif work.plan.layers[0].may_list:
-        work.plan.layers[0].sparse_input = has_zeros[double](<const double *>job.x, job.order, job.n_rows, x.shape[1])
+        work.plan.layers[0].sparse_input = has_zeros[double](<const double *>job.x, job.order, job.n_rows, &work.plan.layers[0])
     job.loss, job.ceiling, job.mean, job.train, job.scale = loss.code, loss.ceiling, mean, train, scale
     job.row_losses = &row_losses[0]
     job.threads, job.operations = work.team, work.layout.operations

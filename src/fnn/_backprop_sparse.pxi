@@ -4,6 +4,7 @@
 # each of the products below returns how many panels of its share it has done.
 
 cdef double MOST_LISTED = 0.65  # of the terms of some rows: with more of them tiles may take less time
+cdef double FEW_LISTED = 0.25  # of the data, where rows of weights are shorter than LISTED_BYTES
 cdef enum:
     LISTED_BYTES = 2048  # of a row of the other matrix, at least: lists for fewer, and for half of them, do not pay
     LISTED_INPUTS = 256  # whose gradient is summed together where there is room: each time all of g passes by
@@ -12,14 +13,16 @@ cdef enum:
     COUNTED = 32  # rows of the data whose zeros are counted before an epoch
 
 
-cdef bint has_zeros(const real *x, const Py_ssize_t *order, Py_ssize_t rows, Py_ssize_t inputs) noexcept nogil:
-    """Whether of the first rows of x (N, inputs), in an epoch's order, so few numbers are not zero that lists pay."""
-    cdef Py_ssize_t r, i, count = 0
+cdef bint has_zeros(const real *x, const Py_ssize_t *order, Py_ssize_t rows, const Layer *layer) noexcept nogil:
+    """Whether of the first rows of x (N, I), in an epoch's order, so few numbers are not zero that lists pay in this
+    layer, the first."""
+    cdef Py_ssize_t r, i, count = 0, inputs = layer.inputs
+    cdef bint wide = layer.outputs * <Py_ssize_t>sizeof(real) >= LISTED_BYTES
     rows = min(rows, COUNTED)
     for r in range(rows):
         for i in range(inputs):
             count += x[order[r] * inputs + i] != 0
-    return count <= MOST_LISTED * rows * inputs
+    return count <= (MOST_LISTED if wide else FEW_LISTED) * rows * inputs
 
 
 cdef inline Py_ssize_t listed_terms(const Plan *plan) noexcept nogil:

@@ -163,6 +163,7 @@ cdef class Workspace:
         for l in range(plan.n_layers):
             layer = &plan.layers[l]
             layer.may_list = layer.outputs >= least and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
+            layer.may_list = layer.may_list or (l == 0 and layer.outputs >= FNN_QUAD * 2 * plan.lanes)
             layer.sparse_input = l > 0 and layer.may_list
             layer.sparse_delta = layer.inputs >= least and layer.code == FNN_RELU and l < plan.n_layers - 1
             wanted = wanted or layer.may_list or layer.sparse_delta

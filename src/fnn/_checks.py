@@ -41,9 +41,9 @@ class BadValueError(ValueError):
         return f"{self.argument}: {self.fault} in {where}{self.hint}"
 
 
-def row_chunks(n_rows: int, values_per_row: int) -> Iterator[slice]:
-    """Yield the slices that cut `n_rows` into pieces of about CHUNK_VALUES values, each of one row at least."""
-    step = max(1, CHUNK_VALUES // values_per_row)
+def row_chunks(n_rows: int, values_per_row: int, at_least: int = 1) -> Iterator[slice]:
+    """Yield the slices that cut `n_rows` into `at_least` so many pieces, each of about CHUNK_VALUES values at most."""
+    step = max(1, min(CHUNK_VALUES // values_per_row, -(-n_rows // at_least)))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
