@@ -22,6 +22,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # its files import each other as the command `python benchmarks/run.py` does
 
 import build  # noqa: E402
+import calls  # noqa: E402
 import compare  # noqa: E402
 import counts  # noqa: E402
 import curves  # noqa: E402
@@ -684,6 +685,20 @@ def test_what_is_counted_trains(name, monkeypatch):
     monkeypatch.setattr(fnn.Network, "fit", lambda self, *data, **options: trained.append(options["epochs"]))
     counts.train(name, "numpy", 3)
     assert trained == [3]
+
+
+def test_calls_are_timed(capsys, monkeypatch):
+    monkeypatch.setattr(calls, "SECONDS", 0)
+    monkeypatch.setattr(calls, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(calls, "words", calls.digits)
+    monkeypatch.setattr(calls, "MANY", 3_000)
+    assert calls.main(["--quick"]) == 0
+    head, line, *rows = capsys.readouterr().out.splitlines()
+    assert head == f"| {fnn.backend()}, us a call | scikit-learn | fnn | ratio |"
+    assert line == "|---|---|---|---|"
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [*calls.CALLS]
+    figures = np.array([[float(value) for value in row.removesuffix(" |").split(" | ")[1:]] for row in rows])
+    np.testing.assert_allclose(figures[:, 2], figures[:, 0] / figures[:, 1], rtol=0.06)
 
 
 def test_passes_are_timed(capsys):
