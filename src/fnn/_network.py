@@ -346,7 +346,8 @@ class Network:
         sample_weight : array_like, shape (N,), optional
             How often each row counts, >= 0 and not all 0, their sum neither infinite nor below the least normal
             float64.  With reduction "mean" a batch's loss is the weighted mean of its rows, and a batch of zeros stands
-            still; the history has the mean over the batches, each counting as its number of rows.
+            still; the history has the mean over the batches, each counting as its number of rows.  With dropout the
+            copies of a row would drop different neurons, which a weight does not.
         validation : pair of array_like, optional
             Data (x, y) to evaluate after every epoch.
         metric : {"auto", "accuracy", "r2"}, callable or None, default "auto"
