@@ -255,8 +255,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X : {array-like, sparse matrix}, shape (N, I)
         y : array-like, shape (N,), or (N, O) of zeros and ones for several labels a row
         sample_weight : array-like, shape (N,), optional
-            How often each row counts.  With dropout the copies of a row would drop different neurons, which a weight does
-            not.
+            How often each row counts.  With dropout the copies of a row would drop different neurons, which a weight
+            does not.
         X_val, y_val, sample_weight_val : as X, y and sample_weight, optional
             Rows to validate on, instead of a part of X where early_stopping is set.  Without it they only fill
             validation_scores_ and validation_loss_curve_.
