@@ -836,6 +836,18 @@ def test_other_rows_meet_scikit_learns_validation(validated, what, call):
     assert told[0] == told[1].replace("MLPClassifier", type(models[0]).__name__)
 
 
+def test_a_row_after_the_weights_were_replaced():
+    """The layout is that of the weights of now, in a copy that went through a pickle too."""
+    x, y = diabetes()
+    model = regressor(warm_start=True).fit(x, y)
+    model.coefs_[0] = 2 * model.coefs_[0]
+    again = pickle.loads(pickle.dumps(model)).partial_fit(x[:1], y[:1])
+    np.testing.assert_array_equal(again.coefs_[0], model.partial_fit(x[:1], y[:1]).coefs_[0])
+    model.set_params(dropout=0.5, max_iter=1).coefs_ = [coef.copy() for coef in model.coefs_]
+    model.fit(x[:1], y[:1])
+    assert model.n_iter_ == 1
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, "one less", "a column"])
 def test_other_targets_meet_scikit_learns_validation(validated, bad):
     x, y = diabetes()
@@ -849,6 +861,13 @@ def test_other_targets_meet_scikit_learns_validation(validated, bad):
         with pytest.raises(ValueError, match=r"Input y contains|inconsistent numbers of samples"):
             model.partial_fit(x, spoilt)
         assert len(validated) == 1
+
+
+def test_targets_without_a_column_meet_scikit_learns_validation():
+    x, y = diabetes()
+    model = regressor().fit(x, y)
+    with pytest.raises(ValueError, match=r"Found array with 0 feature\(s\)"):
+        model.partial_fit(x, np.empty((len(x), 0)))
 
 
 def test_a_row_is_trained_on_as_by_scikit_learn(backend):

@@ -305,13 +305,13 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             sample_weight = _check_sample_weight(sample_weight, X)
         sample_weight = self._row_weights(labels, sample_weight, incremental)
         self.n_outputs_ = self._count_outputs(y)
+        if not first_pass:
+            self._take_over()
         # To make one from a seed takes as long as to train on a row, which is not shuffled.
         draws = first_pass or X.shape[0] > 1 or self._layout.drops
         random_state = check_random_state(self.random_state) if draws else None
         if first_pass:
             self._initialize((X.shape[1], *hidden, self.n_outputs_), self._training_dtype(X), random_state)
-        else:
-            self._take_over()
         if self._layout.sizes[0] != X.shape[1] or self._layout.sizes[-1] != self.n_outputs_:
             raise ValueError(
                 f"y: expected {self._layout.sizes[-1]} outputs, as many as the network of the call before has, "
@@ -533,6 +533,7 @@ def _are_plain_targets(y: Any, n_rows: int) -> bool:
         and y.dtype.kind in "biuf"
         and y.ndim in (1, 2)
         and len(y) == n_rows
+        and y.size > 0
         and bool(np.isfinite(y).all())
     )
 
