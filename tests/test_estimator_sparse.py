@@ -1,5 +1,6 @@
 """Sparse data: predictions without a dense copy, and fits whose dense copies are small."""
 
+import threading
 import tracemalloc
 import warnings
 
@@ -102,6 +103,47 @@ def test_predictions_are_those_of_dense_rows(backend, kind, dtype, hidden, terms
     got = model.predict_proba(kind(x))
     assert got.dtype == want.dtype
     np.testing.assert_allclose(got, want, rtol=1e-4 if dtype == "f4" else 1e-12)
+
+
+@pytest.mark.parametrize("started", [0, 1, 3])
+def test_predictions_need_no_other_thread(monkeypatch, started):
+    """Where the system starts no more threads, or the interpreter ends, those there are do all."""
+    x, y = data()
+    model = fitted(x, y, n_threads=4)
+    want = model.predict_proba(x)
+    left = [None] * started
+    start = threading.Thread.start
+
+    def start_some(self):
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(self)
+
+    monkeypatch.setattr(_estimator_sparse, "PRODUCTS_FOR_A_THREAD", 1)
+    monkeypatch.setattr("fnn._checks.CHUNK_VALUES", 99)
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    np.testing.assert_array_equal(model.predict_proba(x), want)
+
+
+def test_what_a_thread_raises_ends_the_prediction(monkeypatch):
+    x, y = data()
+    model = fitted(x, y, n_threads=4)
+    original = _estimator_sparse._outputs_by_terms
+
+    def fails_in_others(*arguments):
+        if threading.current_thread() is not threading.main_thread():
+            other_failed.set()
+            raise MemoryError("no room")
+        assert other_failed.wait(60)
+        return original(*arguments)
+
+    other_failed = threading.Event()
+    monkeypatch.setattr(_estimator_sparse, "PRODUCTS_FOR_A_THREAD", 1)
+    monkeypatch.setattr("fnn._checks.CHUNK_VALUES", 99)
+    monkeypatch.setattr(_estimator_sparse, "_outputs_by_terms", fails_in_others)
+    with pytest.raises(MemoryError, match="no room"):
+        model.predict(x)
 
 
 def test_a_regressor_and_a_hidden_layer(backend):

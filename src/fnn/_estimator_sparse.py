@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -37,18 +39,42 @@ def outputs_of(layout: Layout, parameters: np.ndarray, X: Any, threads: int) -> 
     outputs = np.empty((X.shape[0], layout.sizes[-1]), dtype)
     if issparse(X) and X.nnz * layout.sizes[1] < TERMS_FOR_A_NUMBER * X.shape[0] * X.shape[1]:
         threads = min(threads, max(1, int(X.nnz * layout.sizes[1] / PRODUCTS_FOR_A_THREAD)))
+        pieces = deque(_checks.row_chunks(X.shape[0], sum(layout.sizes[1:]), threads))
 
-        def by_terms(rows: slice) -> None:
+        def next_piece() -> slice | None:
+            try:
+                return pieces.popleft()
+            except IndexError:  # another thread took the last one
+                return None
+
+        def by_terms() -> None:
             with np.errstate(over="ignore", invalid="ignore"):  # of this thread
-                outputs[rows] = _outputs_by_terms(layout, parameters, X[rows])
+                for rows in iter(next_piece, None):
+                    outputs[rows] = _outputs_by_terms(layout, parameters, X[rows])
 
-        with ThreadPoolExecutor(threads) as team:  # SciPy's product needs no GIL
-            for _ in team.map(by_terms, _checks.row_chunks(X.shape[0], sum(layout.sizes[1:]), threads)):
-                pass
+        _have_done(by_terms, threads, pieces.clear)
     else:
         for rows in _checks.row_chunks(X.shape[0], sum(layout.sizes)):
             outputs[rows] = predict(layout, parameters, dense(X[rows], dtype), threads)
     return outputs
+
+
+def _have_done(share: Callable[[], None], threads: int, call_off: Callable[[], None]) -> None:
+    """Call `share` in this thread and, for SciPy's product needs no GIL, in up to `threads` - 1 others.
+
+    As many as are to be had: where a process may start no more, or while the interpreter ends, this one does all.
+    """
+    helpers = []
+    with ThreadPoolExecutor(threads) as team:
+        try:
+            with suppress(RuntimeError):
+                for _ in range(threads - 1):
+                    helpers.append(team.submit(share))  # noqa: PERF401 - those of before an error count
+            share()
+        finally:
+            call_off()  # after Ctrl-C the others need not go on
+    for helper in helpers:
+        helper.result()
 
 
 def _outputs_by_terms(layout: Layout, parameters: np.ndarray, X: Any) -> np.ndarray:
