@@ -836,6 +836,16 @@ def test_other_rows_meet_scikit_learns_validation(validated, what, call):
     assert told[0] == told[1].replace("MLPClassifier", type(models[0]).__name__)
 
 
+def test_a_subclass_says_whether_it_is_fitted():
+    class Doubter(fnn.MLPRegressor):
+        def __sklearn_is_fitted__(self):
+            return False
+
+    x, y = diabetes()
+    with pytest.raises(NotFittedError, match="This Doubter instance is not fitted yet"):
+        Doubter(max_iter=1).fit(x, y).predict(x)
+
+
 def test_a_row_after_the_weights_were_replaced():
     """The layout is that of the weights of now, in a copy that went through a pickle too."""
     x, y = diabetes()

@@ -105,6 +105,18 @@ def test_predictions_are_those_of_dense_rows(backend, kind, dtype, hidden, terms
     np.testing.assert_allclose(got, want, rtol=1e-4 if dtype == "f4" else 1e-12)
 
 
+@pytest.mark.parametrize("terms", [0, np.inf])
+@pytest.mark.parametrize("kind", ["i1", "?", "i8", "g"])
+def test_predictions_of_other_numbers(backend, kind, terms, monkeypatch):
+    x, y = data()
+    model = fitted(x, y)
+    x = (3 * x).astype(kind)
+    monkeypatch.setattr(_estimator_sparse, "TERMS_FOR_A_NUMBER", terms)
+    got, want = model.predict_proba(x), model.predict_proba(x.toarray())
+    assert got.dtype == want.dtype
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
 @pytest.mark.parametrize("started", [0, 1, 3])
 def test_predictions_need_no_other_thread(monkeypatch, started):
     """Where the system starts no more threads, or the interpreter ends, those there are do all."""

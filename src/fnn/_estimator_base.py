@@ -474,7 +474,8 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             self._install(layout, np.array(parameters))
 
     def _check_is_fitted(self) -> None:
-        if not hasattr(self, "coefs_"):  # scikit-learn looks at the names of all attributes
+        # Scikit-learn looks at the names of all attributes, unless a subclass answers itself.
+        if not hasattr(self, "coefs_") or hasattr(self, "__sklearn_is_fitted__"):
             check_is_fitted(self)
 
     def _is_beyond_doubt(self, X: Any) -> bool:

@@ -50,7 +50,7 @@ def outputs_of(layout: Layout, parameters: np.ndarray, X: Any, threads: int) -> 
         def by_terms() -> None:
             with np.errstate(over="ignore", invalid="ignore"):  # of this thread
                 for rows in iter(next_piece, None):
-                    outputs[rows] = _outputs_by_terms(layout, parameters, X[rows])
+                    outputs[rows] = _outputs_by_terms(layout, parameters, X[rows].astype(dtype, copy=False))
 
         _have_done(by_terms, threads, pieces.clear)
     else:
