@@ -540,6 +540,7 @@ def predict(layout, parameters, x, threads):
     else:
         _point[double](&epoch.job, x, None, out)
     epoch.predicts = True
+    epoch.job.threads = min(epoch.job.threads, work.plan.rows)  # each has rows, the first one too, which sees signals
     epoch.go_alone_if_short()
     epoch.run()
     return out
