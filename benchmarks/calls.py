@@ -22,7 +22,7 @@ from race import SETTLE_SECONDS
 
 ROUNDS, QUICK_ROUNDS = 7, 1
 SECONDS = 0.2  # of calls in a round, at most as many as FEW
-FEW, MANY = 200, 100_000
+FEW = 200
 CLASSES = np.arange(10)
 
 Call = Callable[[], object]
@@ -85,7 +85,7 @@ CALLS: dict[str, Callable[[ModuleType], Call]] = {
     "predict, 1 row, 64-100-10": predicts(1),
     "predict, 100 rows": predicts(100),
     "predict, 1,797 rows": predicts(1_797),
-    "predict, 100,000 rows": lambda package: predicts(MANY)(package),
+    "predict, 100,000 rows": predicts(100_000),
     "predict, 1,797 rows, 64-512-512-10": predicts(1_797, (512, 512)),
     "partial_fit, 1 row, 64-100-10": learns(1),
     "partial_fit, 32 rows": learns(32),
