@@ -810,6 +810,7 @@ DOUBTFUL = {
     "half precision": lambda x: x.astype("f2"),
     "the other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
     "columns": np.asfortranarray,
+    "not aligned": lambda x: np.frombuffer(b"x" + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
     "a subclass": lambda x: x.view(np.matrix),
     "NaN": lambda x: np.where(x == x[3, 2], np.nan, x),
     "infinity": lambda x: np.where(x == x[3, 2], np.inf, x),
@@ -873,11 +874,22 @@ def test_other_targets_meet_scikit_learns_validation(validated, bad):
         assert len(validated) == 1
 
 
-def test_targets_without_a_column_meet_scikit_learns_validation():
+@pytest.mark.parametrize(
+    ("shape", "told"), [((-1, 0), r"Found array with 0 feature\(s\)"), ((-1, 1, 1), "Found array with dim 3")]
+)
+def test_targets_of_another_shape_meet_scikit_learns_validation(shape, told):
     x, y = diabetes()
     model = regressor().fit(x, y)
-    with pytest.raises(ValueError, match=r"Found array with 0 feature\(s\)"):
-        model.partial_fit(x, np.empty((len(x), 0)))
+    with pytest.raises(ValueError, match=told):
+        model.partial_fit(x, np.empty((len(x), 0)) if 0 in shape else y.reshape(shape))
+
+
+@pytest.mark.parametrize("call", ["predict", "partial_fit"])
+def test_rows_without_the_names_that_were_known_are_told_of(call):
+    x, y = wine()
+    model = classifier().fit(pd.DataFrame(x, columns=[f"feature {number}" for number in range(x.shape[1])]), y)
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but MLPClassifier was fitted with"):
+        getattr(model, call)(*((x, y) if call == "partial_fit" else (x,)))
 
 
 def test_a_row_is_trained_on_as_by_scikit_learn(backend):

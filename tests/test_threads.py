@@ -165,7 +165,7 @@ def test_same_gradient(backend):
 @pytest.mark.parametrize("threads", [2, 7])
 @pytest.mark.parametrize(("sizes", "rows"), [((300, 333, 19), 257), ((40, 60, 60, 9), 2600)])
 def test_same_predictions(backend, sizes, rows, threads):
-    """The last chunk is a short one, whose rows are other threads'; what goes wrong does so now and then only."""
+    """The last rows are fewer than a thread takes at a time; what goes wrong does so now and then only."""
     case = make_case(sizes, rows)
     args = case.layout, case.parameters, case.x
     one = _dispatch.kernels.predict(*args, 1).tobytes()

@@ -94,6 +94,7 @@ cdef void _point(Job *job, const real[:, ::1] x, const real[:, ::1] y, real[:, :
 cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean, bint train, tick, weights=None):
     cdef Epoch epoch = Epoch.__new__(Epoch)
     cdef Job *job = &epoch.job
+    cdef Layer *first = &work.plan.layers[0]
     cdef const Py_ssize_t[::1] rows = order
     cdef const Py_ssize_t[::1] labels
     cdef double[::1] row_losses = work.row_losses
@@ -114,10 +115,10 @@ cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean,
         labels = y
         job.labels = &labels[0]
     job.order, job.n_rows, job.batch_size = &rows[0], rows.shape[0], work.batch_size
-    if work.plan.layers[0].may_list and work.single:
-        work.plan.layers[0].sparse_input = has_zeros[float](<const float *>job.x, job.order, job.n_rows, &work.plan.layers[0])
-    elif work.plan.layers[0].may_list:
-        work.plan.layers[0].sparse_input = has_zeros[double](<const double *>job.x, job.order, job.n_rows, &work.plan.layers[0])
+    if first.may_list and work.single:
+        first.sparse_input = has_zeros[float](<const float *>job.x, job.order, job.n_rows, first)
+    elif first.may_list:
+        first.sparse_input = has_zeros[double](<const double *>job.x, job.order, job.n_rows, first)
     job.loss, job.ceiling, job.mean, job.train, job.scale = loss.code, loss.ceiling, mean, train, scale
     job.row_losses = &row_losses[0]
     job.threads, job.operations = work.team, work.layout.operations
