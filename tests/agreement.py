@@ -870,16 +870,28 @@ def check_updated_may_end(kernels: ModuleType, case: Case, rule: Rule) -> None:
 
 
 def check_predict(kernels: ModuleType, case: Case, threads: int = 1) -> None:
-    """Eq. 1 and 2 to the outputs: the bits of `forward` and `activate`, for all rows together and for each alone."""
+    """Eq. 1, 2 and 4 to the outputs and losses: the bits of `forward`, `activate` and `output_delta`.
+
+    The outputs for all rows together and for each alone.
+    """
     layout, output = case.layout, case.layout.activations[-1]
-    want = kernels.activate(kernels.forward(layout, case.parameters, case.x)[-1], output)
+    is_twin = kernels.__name__ == twin.__name__  # whose BLAS sums a row in another order among more rows, or alone
+    chunks = range(0, len(case.x), twin.CHUNK_ROWS if is_twin else len(case.x))
+    z = np.concatenate([kernels.forward(layout, case.parameters, case.x[at : at + chunks.step])[-1] for at in chunks])
+    want = kernels.activate(z, output)
     got = kernels.predict(layout, case.parameters, case.x, threads)
     same_kind(got, case.x.dtype, "outputs")
     assert np.array_equal(got, want), f"{case.layout.sizes}: outputs of {len(case.x)} rows differ from those of forward"
-    if kernels.__name__ != twin.__name__:  # a BLAS sums one row in another order than many
+    if not is_twin:
         for row in range(min(len(case.x), 5)):
             alone = kernels.predict(layout, case.parameters, case.x[row : row + 1], 1)
             assert np.array_equal(alone[0], want[row]), f"{case.layout.sizes}: outputs of row {row} alone differ"
+    loss = LOSSES["cross_entropy"] if output.name == "softmax" else case.loss
+    row_losses, outputs = kernels.evaluate(layout, case.parameters, case.x, case.y, loss, threads)
+    same_kind(row_losses, np.dtype("float64"), "losses")
+    assert np.array_equal(outputs, want), f"{case.layout.sizes}: outputs beside losses differ"
+    want_losses = kernels.output_delta(z, case.y, loss, output, 1.0)[0]
+    assert np.array_equal(row_losses, want_losses), f"{case.layout.sizes}: the losses of {len(case.x)} rows differ"
 
 
 def check_nan_is_seen(kernels: ModuleType, case: Case, batch_size: int) -> None:

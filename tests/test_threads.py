@@ -170,6 +170,8 @@ def test_same_predictions(backend, sizes, rows, threads):
     args = case.layout, case.parameters, case.x
     one = _dispatch.kernels.predict(*args, 1).tobytes()
     assert all(_dispatch.kernels.predict(*args, threads).tobytes() == one for _ in range(100))
+    losses = _dispatch.kernels.evaluate(*args, case.y, case.loss, 1)[0].tobytes()
+    assert all(_dispatch.kernels.evaluate(*args, case.y, case.loss, threads)[0].tobytes() == losses for _ in range(100))
 
 
 def test_threads_in_use(backend):

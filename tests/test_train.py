@@ -142,15 +142,6 @@ def test_validation_and_its_metrics_agree_with_scikit_learn(backend):
     assert rows.metric[-1] == accuracy_score(labels, net.predict_class(xv))
 
 
-def test_a_large_validation_set_is_evaluated_in_pieces(monkeypatch):
-    net = classifier()
-    whole = _train.evaluate(net.layout, net.parameters, X, LABELS, fnn.losses.cross_entropy, True)
-    monkeypatch.setattr("fnn._checks.CHUNK_VALUES", 100)
-    pieces = _train.evaluate(net.layout, net.parameters, X, LABELS, fnn.losses.cross_entropy, True)
-    assert pieces[0] == pytest.approx(whole[0], rel=1e-6)
-    np.testing.assert_allclose(pieces[1], whole[1], rtol=1e-5)
-
-
 def test_validation_does_not_change_training(backend):
     nets = [regression() for _ in range(2)]
     nets[0].fit(X, Y, epochs=3)

@@ -517,10 +517,24 @@ cdef void _predict_few(real[:, ::1] out, const real[::1] parameters, const real[
                 scratch.shape[0] // 2)
 
 
+cdef Epoch prediction(layout, parameters, x, y, loss, out, threads):
+    """The epoch that puts the outputs for the rows of x (N, I) into `out` (N, O)."""
+    work = Workspace(layout, parameters.dtype, min(len(x), CHUNK_ROWS), 0, threads, halves=False)
+    work.by_columns = [False] * layout.n_layers  # each thread its own rows: nobody waits for anybody
+    work.load(parameters, INFINITY)
+    epoch = new_epoch(work, x, y, np.arange(len(x)), loss, 1.0, False, False, None)
+    if epoch.work.single:
+        _point[float](&epoch.job, x, None, out)
+    else:
+        _point[double](&epoch.job, x, None, out)
+    epoch.predicts = True
+    epoch.job.threads = min(epoch.job.threads, epoch.work.plan.rows)  # each has rows, the first one too: it sees signals
+    epoch.go_alone_if_short()
+    return epoch
+
+
 def predict(layout, parameters, x, threads):
     """The outputs (N, O) for the rows of x (N, I): the same bits for a row whatever other rows are predicted with it."""
-    cdef Workspace work
-    cdef Epoch epoch
     cdef Py_ssize_t n = len(x)
     sizes = layout.sizes
     out = np.empty((n, sizes[-1]), parameters.dtype)
@@ -531,19 +545,22 @@ def predict(layout, parameters, x, threads):
         else:
             _predict_few[double](out, parameters, x, layout.table, scratch)
         return out
-    work = Workspace(layout, parameters.dtype, min(n, CHUNK_ROWS), 0, threads, halves=False)
-    work.by_columns = [False] * layout.n_layers  # each thread its own rows: nobody waits for anybody
-    work.load(parameters, INFINITY)
-    epoch = new_epoch(work, x, out, np.arange(n), LOSSES["squared_error"], 1.0, False, False, None)
-    if work.single:
-        _point[float](&epoch.job, x, None, out)
-    else:
-        _point[double](&epoch.job, x, None, out)
-    epoch.predicts = True
-    epoch.job.threads = min(epoch.job.threads, work.plan.rows)  # each has rows, the first one too, which sees signals
-    epoch.go_alone_if_short()
-    epoch.run()
+    prediction(layout, parameters, x, out, LOSSES["squared_error"], out, threads).run()
     return out
+
+
+def evaluate(layout, parameters, x, y, loss, threads):
+    """The loss of every row (N,) in float64, and the outputs (N, O), for the rows of x (N, I).
+
+    y (N, O) or (N,) class labels.
+    """
+    cdef double[::1] row_losses = np.empty(len(x))
+    cdef Epoch epoch
+    out = np.empty((len(x), layout.sizes[-1]), parameters.dtype)
+    epoch = prediction(layout, parameters, x, y, loss, out, threads)
+    epoch.job.evaluates, epoch.job.row_losses = True, &row_losses[0]
+    epoch.run()
+    return np.asarray(row_losses), out
 
 
 def loss_and_gradient(layout, parameters, x, y, loss, scale, threads, weights=None):

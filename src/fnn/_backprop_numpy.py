@@ -401,6 +401,24 @@ def predict(layout: Layout, parameters: np.ndarray, x: np.ndarray, threads: int)
     return outputs
 
 
+def evaluate(
+    layout: Layout, parameters: np.ndarray, x: np.ndarray, y: np.ndarray, loss: Loss, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of every row (N,) in float64, and the outputs (N, O), for the rows of x (N, I).
+
+    y (N, O) or (N,) class labels.  `threads`: NumPy's own compute the products.
+    """
+    row_losses, output = np.empty(len(x)), layout.activations[-1]
+    outputs = np.empty((len(x), layout.sizes[-1]), parameters.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever asks for them tells of infinities, on every backend
+        for start in range(0, len(x), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            z = forward(layout, parameters, x[rows])[-1]
+            row_losses[rows] = output_delta(z, y[rows], loss, output, 1.0)[0]
+            outputs[rows] = activate(z, output)
+    return row_losses, outputs
+
+
 def loss_and_gradient(
     layout: Layout,
     parameters: np.ndarray,

@@ -93,6 +93,7 @@ cdef struct Job:
     const void *row_weights  # of the rows of x, or NULL where each counts as 1
     Py_ssize_t n_rows, batch_size
     Py_ssize_t rows_taken  # of a prediction, by one thread or another
+    bint evaluates  # whether the rows' losses are wanted beside their outputs
     int loss
     double ceiling  # the most that a row's loss, or an output's, counts as
     bint mean, train
@@ -104,7 +105,7 @@ cdef struct Job:
     Py_ssize_t updates  # done since the states were zero
     uint64_t mask_seed  # of dropout
     double t  # FISTA's, after those updates
-    double *row_losses  # of the chunk
+    double *row_losses  # of the chunk; of all rows, where it evaluates
     double total, penalties
     double half_losses[2]  # of the batch's rows
     int threads

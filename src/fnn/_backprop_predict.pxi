@@ -57,6 +57,7 @@ cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noe
     rows for them until none are left, so that a thread that starts late or is slow does less."""
     cdef Py_ssize_t l, start, outputs = plan.layers[plan.n_layers - 1].outputs
     cdef real *out = <real *>job.out
+    cdef Job chunk = job[0]  # as the losses of a chunk's rows see it
     cdef Rows span
     cdef Share share
     span.begin = share.begin = plan.rows * thread // job.threads
@@ -72,5 +73,8 @@ cdef void predict_epoch(real *arena, const Plan *plan, Job *job, int thread) noe
             share.last = pieces(plan.layers[l].outputs, 2 * plan.lanes)
             forward_share(arena, plan, l, &share, thread, NULL if l else rows_of(plan, thread))
         predicted_rows(out + (start - span.begin) * outputs, arena, plan, span.begin, span.end, thread)
+        if job.evaluates:
+            chunk.row_losses = job.row_losses + start - span.begin
+            loss_rows(arena, plan, &chunk, thread, job.order + start - span.begin, 1, span.begin, span.end)
         if thread == 0:
             look_at_clock(job, start, (span.end - span.begin) * job.threads * job.operations)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnn import _backprop_numpy, _checks, _dispatch, _threads
+from fnn import _checks, _dispatch, _threads
 from fnn._dropout import NUMBERS
 from fnn._formulas import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES, SQUARED_ERROR, Loss, find_loss
 from fnn._layout import Layout
@@ -166,7 +166,8 @@ def fit(
             work.store(trained)
             if held_out is not None:
                 try:
-                    value, outputs = evaluate(layout, trained, *held_out, found_loss, mean)
+                    row_losses, outputs = kernels.evaluate(layout, trained, *held_out, found_loss, n_threads)
+                    value = float(row_losses.mean() if mean else row_losses.sum())
                     if not math.isfinite(value):
                         raise _divergence(epoch, f"the validation loss became {value}", planned.rate, found_loss)
                     measured = None if compute_metric is None else compute_metric(held_out[1], outputs)
@@ -236,20 +237,6 @@ def checked_data(
     """Return x (N, I) and the targets as the kernels take them; errors name "x" and "y" with `kind` before it."""
     rows = _checks.as_finite(_checks.table(x, layout.sizes[0], f"{kind}x"), dtype, f"{kind}x")
     return rows, _checks.targets(y, len(rows), layout.sizes[-1], loss, dtype, f"{kind}y", f"{kind}x")
-
-
-def evaluate(
-    layout: Layout, parameters: np.ndarray, x: np.ndarray, y: np.ndarray, loss: Loss, mean: bool
-) -> tuple[float, np.ndarray]:
-    """Return the loss over the rows and the outputs (N, O); x and y as `checked_data` returns them."""
-    output, total = layout.activations[-1], 0.0
-    outputs = np.empty((len(x), layout.sizes[-1]), x.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for rows in _checks.row_chunks(len(x), sum(layout.sizes)):
-            z = _backprop_numpy.forward(layout, parameters, x[rows])[-1]
-            outputs[rows] = _backprop_numpy.activate(z, output)
-            total += float(_backprop_numpy.output_delta(z, y[rows], loss, output, 1.0)[0].sum())
-    return (total / len(x) if mean else total), outputs
 
 
 def threshold(layout: Layout) -> float:
