@@ -87,6 +87,8 @@ CALLS: dict[str, Callable[[ModuleType], Call]] = {
     "predict, 1,797 rows": predicts(1_797),
     "predict, 100,000 rows": predicts(100_000),
     "predict, 1,797 rows, 64-512-512-10": predicts(1_797, (512, 512)),
+    "predict, 1 row, 64-512-512-10": predicts(1, (512, 512)),
+    "predict, 32 rows, 64-512-512-10": predicts(32, (512, 512)),
     "partial_fit, 1 row, 64-100-10": learns(1),
     "partial_fit, 32 rows": learns(32),
     "partial_fit, 1,000 rows": learns(1_000),

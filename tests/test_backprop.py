@@ -500,9 +500,10 @@ def test_predict(backend, case, threads):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [(300, 500, 70), (70, 129, 3), (1, 1), (4, 2000, 1)], ids=str)
 def test_predict_of_many_rows(backend, sizes, dtype):
-    agreement.check_predict(
-        _dispatch.kernels, make_case(sizes, 250, output="softmax" if sizes[-1] > 1 else "tanh", dtype=dtype), 3
-    )
+    for rows in (250, 1100):  # with weights that are packed as they are needed, and all at once
+        agreement.check_predict(
+            _dispatch.kernels, make_case(sizes, rows, output="softmax" if sizes[-1] > 1 else "tanh", dtype=dtype), 3
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

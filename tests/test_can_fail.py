@@ -317,6 +317,7 @@ def predict(kernels):
             agreement.check_predict(kernels, make_case(sizes, 5, hidden="tanh", output=output))
     for threads in (1, 3):
         agreement.check_predict(kernels, make_case((300, 333, 19), 301, output="softmax"), threads)
+        agreement.check_predict(kernels, make_case((30, 33, 19), 1100), threads)  # weights packed once
     for output in ("tanh", "softmax"):  # rows of so few outputs go together
         agreement.check_predict(kernels, make_case((300, 333, 3), 99, output=output))
 

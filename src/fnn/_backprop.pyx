@@ -77,10 +77,13 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share
             w = arena + layer.weights + o * layer.height
             bias = w + layer.inputs * vecs * vector if k == 0 else NULL
             w += k * vecs * vector
+            if plan.flat is not NULL:
+                w = packed_block(arena, plan, layer, o, k, inner, thread)
+                bias = w + INNER * panel if k == 0 else NULL
             for tile in range(tiles):
                 r = share.begin + rows * tile // tiles
                 next_r = share.begin + rows * (tile + 1) // tiles
-                if p + 1 < share.last:  # the next panel of W comes into the cache meanwhile
+                if p + 1 < share.last and plan.flat is NULL:  # the next panel of W comes into the cache meanwhile
                     fetch_ahead(w + panel * layer.height, inner * panel, tile, tiles)
                 v = arena + layer.v + o * plan.room + r * panel
                 if x is NULL:
@@ -110,7 +113,7 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, const Shar
     cdef real *to = arena + (plan.input_delta if layer.skip else below.g)
     cdef bint goes_on = layer.gathers and not layer.skip
     cdef int code = factor_code(below)
-    cdef real *wt = arena + plan.block + thread * INNER * panel
+    cdef real *wt = arena + plan.block + thread * (INNER + 1) * panel
     if rows == 0:
         return
     while k < layer.outputs:
@@ -519,9 +522,11 @@ cdef void _predict_few(real[:, ::1] out, const real[::1] parameters, const real[
 
 cdef Epoch prediction(layout, parameters, x, y, loss, out, threads):
     """The epoch that puts the outputs for the rows of x (N, I) into `out` (N, O)."""
-    work = Workspace(layout, parameters.dtype, min(len(x), CHUNK_ROWS), 0, threads, halves=False)
+    flat = parameters if layout.is_plain and len(x) <= MOST_PACKED_LATE else None
+    work = Workspace(layout, parameters.dtype, min(len(x), CHUNK_ROWS), 0, threads, halves=False, flat=flat)
     work.by_columns = [False] * layout.n_layers  # each thread its own rows: nobody waits for anybody
-    work.load(parameters, INFINITY)
+    if flat is None:
+        work.load(parameters, INFINITY)
     epoch = new_epoch(work, x, y, np.arange(len(x)), loss, 1.0, False, False, None)
     if epoch.work.single:
         _point[float](&epoch.job, x, None, out)
@@ -538,7 +543,7 @@ def predict(layout, parameters, x, threads):
     cdef Py_ssize_t n = len(x)
     sizes = layout.sizes
     out = np.empty((n, sizes[-1]), parameters.dtype)
-    if layout.is_plain and (n <= FEW_PREDICTED or n * <double>layout.operations < FEW_OPERATIONS):
+    if layout.is_plain and (n == 1 or n * <double>layout.operations < FEW_OPERATIONS * 4 / parameters.itemsize):
         scratch = np.empty(2 * (layout.widest + 16), parameters.dtype)
         if parameters.dtype == np.float32:
             _predict_few[float](out, parameters, x, layout.table, scratch)

@@ -60,6 +60,8 @@ cdef extern from "_simd.h" nogil:
     void sparse_gradient(void *w, void *state, Py_ssize_t step, const fnn_lists *lists, Py_ssize_t begin, Py_ssize_t end,
                          const void *g, Py_ssize_t panel, void *partial, bint start, bint finish, const fnn_rule *rule)
     void settle_turned(void *w, void *state, Py_ssize_t vecs, const void *partial, Py_ssize_t count, const fnn_rule *rule)
+    void pack_rows(void *panel, const void *frm, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t columns)
+    void unpack_rows(void *to, Py_ssize_t stride, const void *panel, Py_ssize_t rows, Py_ssize_t columns)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
     void fetch_line(const void *next)
     void fetch_ahead(const void *next, Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts)

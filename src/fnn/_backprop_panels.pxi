@@ -50,23 +50,32 @@ cdef void panels_to_row(real *target, const real *panels, Py_ssize_t room, Py_ss
 
 cdef void copy_parameters(real *flat, real *arena, const Plan *plan, bint into) noexcept nogil:
     """Copy the flat vector (P,) into weight panels (`into`), or back."""
-    cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, l, i, o, p, width, count
+    cdef Py_ssize_t panel = 2 * plan.lanes, l, p, o
     cdef Layer *layer
     cdef real *inside
     for l in range(plan.n_layers):
         layer = &plan.layers[l]
-        for i in range(layer.height):
-            for p in range(pieces(layer.outputs, panel)):
-                o = p * panel
-                width = vector * vectors(layer.outputs - o, vector)
-                count = min(panel, layer.outputs - o)
-                inside = arena + layer.weights + o * layer.height + i * width
-                if into:
-                    memcpy(inside, flat + o, <size_t>count * sizeof(real))
-                    memset(inside + count, 0, <size_t>(width - count) * sizeof(real))
-                else:
-                    memcpy(flat + o, inside, <size_t>count * sizeof(real))
-            flat += layer.outputs
+        for p in range(pieces(layer.outputs, panel)):
+            o = p * panel
+            inside = arena + layer.weights + o * layer.height
+            if into:
+                pack_rows(inside, flat + o, layer.outputs, layer.height, min(panel, layer.outputs - o))
+            else:
+                unpack_rows(flat + o, layer.outputs, inside, layer.height, min(panel, layer.outputs - o))
+        flat += layer.height * layer.outputs
+
+
+cdef real *packed_block(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t o, Py_ssize_t k, Py_ssize_t inner,
+                        int thread) noexcept nogil:
+    """Pack the weights from the inputs [k, k + inner), at most INNER, to the panel of neuron o from the flat vector into
+    this thread's block, and with k = 0 their biases behind it."""
+    cdef Py_ssize_t panel = 2 * plan.lanes, columns = min(panel, layer.outputs - o)
+    cdef real *block = arena + plan.block + thread * (INNER + 1) * panel
+    cdef const real *w = <const real *>plan.flat + layer.flat + o
+    pack_rows(block, w + k * layer.outputs, layer.outputs, inner, columns)
+    if k == 0:
+        pack_rows(block + INNER * panel, w + layer.inputs * layer.outputs, 0, 1, columns)
+    return block
 
 
 cdef void transpose_block_of(real *wt, const real *arena, const Plan *plan, const Layer *layer, Py_ssize_t i,

@@ -7,12 +7,12 @@ cdef enum:
     MOST_HALVED = 4096  # rows of a batch that is taken as two halves: only at its end the threads look whether to stop
     MOST_LEFT = 64  # rows of a batch that are read where they lie: the first-level TLB holds the pages of no more
     LINES_OF_A_SET = 8  # of theirs, in the first-level cache, at most: the others are for W
-    FEW_PREDICTED = 4  # rows for which packing all weights does not pay, however many they are
+    MOST_PACKED_LATE = 1024  # rows predicted with weights that are packed block by block, each time that a chunk passes
     CHOICES = 16  # one in so many tries whether one thread, or the team, has become the faster
     FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
     INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
 
-cdef double FEW_OPERATIONS = 3e6  # below that many packing the weights and gathering a team take longer
+cdef double FEW_OPERATIONS = 3e6  # of float32, half of float64: below that a workspace takes longer than it saves
 cdef double TICK_SECONDS = 0.02
 cdef double CHUNK_SECONDS = 0.25  # of one thread's work at most between two looks at signals, unless it is FEWEST_ROWS
 cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much as a few thousand operations
@@ -42,6 +42,7 @@ cdef struct Layer:
     Py_ssize_t height  # rows of a panel of its parameters: I of weights, the biases and, with a corner, its three
     int code  # activation
     double slope
+    Py_ssize_t flat  # offset in the flat vector (P,)
     Py_ssize_t units  # blocks of weights, a panel of inputs by a panel of neurons, in the layers below
     Py_ssize_t weights  # offset in the parameters, the state and the gradient: panels of `height` rows
     Py_ssize_t transposed  # offset in the arena (online): W^T in panels of O rows, where O is small; else 0
@@ -72,8 +73,9 @@ cdef struct Plan:
     Py_ssize_t input_copies, own_input  # of the gathered inputs: room for so many; from one thread's to the next, or 0
     const void **row_table  # of each thread, where a chunk's inputs lie in x; NULL where they are gathered in panels
     Py_ssize_t input_delta  # offset in the arena of the slope of the loss by the input of a layer that skips
+    const void *flat  # parameters (P,) that a prediction for few rows packs as it needs them; else NULL
     Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
-    Py_ssize_t block  # offset in the arena of each thread's block of W^T: a panel of INNER rows
+    Py_ssize_t block  # offset in the arena of each thread's block of W^T, or of W: a panel of INNER rows and one of biases
     Py_ssize_t list_rows  # rows of which there are lists at a time
     Py_ssize_t lists, lists_room  # offset in the arena of each thread's lists of a product that skips zeros; their room
     Layer *layers

@@ -20,10 +20,13 @@ cdef class Workspace:
     halves : bool, optional
         Whether a batch goes through as two halves that a thread each may take; unless given, where that should save time.
         It changes the order of the gradient's sums, so it depends on nothing but the shape.
+    flat : numpy.ndarray of shape (P,), optional
+        Parameters that the way forward packs block by block each time it comes to them, instead of those that `load`
+        copies: less work for few rows.  The layout has no corners.
     """
 
     cdef Plan plan
-    cdef object layout, arena, index, row_losses, squares, row_table
+    cdef object layout, flat, arena, index, row_losses, squares, row_table
     cdef char *memory
     cdef bint single, online
     cdef public Py_ssize_t updates  # since the states were zero
@@ -37,7 +40,8 @@ cdef class Workspace:
     cdef double gain  # seconds that the team should save at a step
     cdef readonly Py_ssize_t batch_size
 
-    def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False, halves=None):
+    def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False, halves=None,
+                  flat=None):
         cdef Plan *plan = &self.plan
         cdef Layer *layer
         cdef Py_ssize_t l, at, start, inputs = 0, units = 0, vector, panel
@@ -45,6 +49,8 @@ cdef class Workspace:
         self.online = batch_size == 1 and not states and not keep_gradient and layout.is_plain and not layout.drops
         self.asked_threads, self.most_threads = threads, min(threads, FNN_MOST_THREADS)
         self.single = np.dtype(dtype) == np.float32
+        if flat is not None:
+            self._pack_late(flat)
         vector = lanes(<float *>NULL) if self.single else lanes(<double *>NULL)
         panel = 2 * vector
         widest = max(layout.sizes[1:])
@@ -73,7 +79,7 @@ cdef class Workspace:
             layer.code, layer.slope = layout.activations[l].code, layout.activations[l].slope
             if layout.bends[l]:
                 layer.code = FNN_IDENTITY  # `bend_share` does the rest
-            layer.weights, layer.index, layer.units = at, inputs, units
+            layer.weights, layer.index, layer.units, layer.flat = at, inputs, units, layout.offsets[l]
             units += pieces(layer.inputs, panel) * pieces(layer.outputs, panel)
             layer.rate_scale = layout.rate_scales[l]
             layer.dropout = dropout_of(layout.dropouts[l + 1])
@@ -81,7 +87,8 @@ cdef class Workspace:
             layer.gathers = l in layout.skipped_to
             layer.heads = all(l - layer.skip != m - layout.skips[m].distance for m in range(l + 1, layout.n_layers))
             layer.listed = layer.inputs > FEW_INPUTS and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
-            at += layer.height * padded(layer.outputs, vector)
+            if flat is None:
+                at += layer.height * padded(layer.outputs, vector)
             if l == 0:
                 plan.list_room = padded(layer.inputs, 16) + 16  # a vector is stored where the last number goes
                 inputs = 3 * self.most_threads * plan.list_room
@@ -121,14 +128,26 @@ cdef class Workspace:
         plan.row_buffers, plan.row_buffer = at, padded(layout.sizes[-1], panel)
         at += 3 * plan.row_buffer * self.most_threads
         plan.block = at
-        if plan.n_layers > 1:
-            at += INNER * panel * self.most_threads
+        if plan.n_layers > 1 or flat is not None:
+            at += (INNER + 1) * panel * self.most_threads
         # All that is kept of a batch is at most three times its activations, the inputs among them.
         at += self._plan_inputs(at, 3 * plan.rows * sum(layout.sizes) - (at - start))
         self._reserve(at)
         self._leave_inputs_where_they_are()
         self.threads = self._best_team()
         self.gain = self._seconds(1) - self._seconds(self.team)
+
+    def _pack_late(self, parameters):
+        """Point the plan at the flat vector (P,), which `forward_share` packs."""
+        cdef const float[::1] singles
+        cdef const double[::1] doubles
+        self.flat = parameters
+        if self.single:
+            singles = parameters
+            self.plan.flat = &singles[0]
+        else:
+            doubles = parameters
+            self.plan.flat = &doubles[0]
 
     def _plan_inputs(self, Py_ssize_t at, Py_ssize_t spare):
         """Find room for the gathered inputs at offset `at`, and for the lists of products that skip zeros, in what is left
@@ -158,7 +177,7 @@ cdef class Workspace:
         cdef Layer *layer
         cdef Py_ssize_t l, least = LISTED_BYTES // (4 if self.single else 8)
         cdef bint wanted = False
-        if plan.rows <= MOST_LEFT or self.online or plan.halves or self.layout.has_skips:
+        if plan.rows <= MOST_LEFT or self.online or plan.halves or self.layout.has_skips or self.flat is not None:
             return False
         for l in range(plan.n_layers):
             layer = &plan.layers[l]
@@ -258,12 +277,14 @@ cdef class Workspace:
         return best
 
     def _reserve(self, Py_ssize_t numbers):
-        """Allocate the arena, its start on a cache line, and the lists."""
+        """Allocate the arena, its start on a cache line and all behind the parameters zero, and the lists."""
         cdef unsigned char[::1] raw
         cdef int32_t[::1] index
-        self.arena = np.zeros(numbers * (4 if self.single else 8) + 64, np.uint8)
+        cdef Py_ssize_t width = 4 if self.single else 8
+        self.arena = np.empty(numbers * width + 64, np.uint8)
         raw = self.arena
         self.memory = <char *>&raw[0] + (-<uintptr_t>&raw[0]) % 64
+        memset(self.memory + self.plan.n_padded * width, 0, <size_t>((numbers - self.plan.n_padded) * width))
         lists = [np.arange(padded(width, 16) + 16, dtype=np.int32) for width in self.layout.sizes[:-1]]
         self.index = np.concatenate(lists[:1] * (3 * self.most_threads) + lists[1:])
         index = self.index
@@ -476,7 +497,8 @@ cdef void _load_parameters(Workspace work, const real[::1] flat, double limit):
     cdef real *arena = <real *>work.memory
     with nogil:
         copy_parameters(<real *>&flat[0], arena, &work.plan, True)  # which are only read
-        limit_values(arena, work.plan.n_padded, limit)
+        if limit != INFINITY:
+            limit_values(arena, work.plan.n_padded, limit)
         transpose_small(arena, &work.plan)
 
 

@@ -161,6 +161,8 @@ typedef struct { /* of a network whose every layer fits one vector */
 #define gradient_tile_of_rows(w, ...) FNN_TYPED(gradient_tile_of_rows, w)(w, __VA_ARGS__)
 #define bias_tile(w, ...) FNN_TYPED(bias_tile, w)(w, __VA_ARGS__)
 #define update_values(w, ...) FNN_TYPED(update_values, w)(w, __VA_ARGS__)
+#define pack_rows(panel, ...) FNN_TYPED(pack_rows, panel)(panel, __VA_ARGS__)
+#define unpack_rows(to, ...) FNN_TYPED(unpack_rows, to)(to, __VA_ARGS__)
 #define transpose_block(to, ...) FNN_TYPED(transpose_block, to)(to, __VA_ARGS__)
 #define list_rows(lists, begin, end, rows, ...) FNN_TYPED(list_rows, rows)(lists, begin, end, rows, __VA_ARGS__)
 #define sparse_forward(c, ...) FNN_TYPED(sparse_forward, c)(c, __VA_ARGS__)

@@ -306,6 +306,33 @@ static void FN(fetch_ahead)(const REAL *next, ptrdiff_t n, ptrdiff_t part, ptrdi
     for (ptrdiff_t j = n * part / parts; j < end; j += line) fetch_line(next + j);
 }
 
+/* Copy rows of `columns` numbers, a panel's at most, from a matrix with rows `stride` numbers apart into a panel of weights,
+ * whose padding becomes zero. */
+static void FN(pack_rows)(REAL *panel, const REAL *from, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t columns) {
+    if (columns == PANEL)
+        for (ptrdiff_t r = 0; r < rows; r++, panel += PANEL, from += stride) {
+            FN(store)(panel, FN(load)(from));
+            FN(store)(panel + LANES, FN(load)(from + LANES));
+        }
+    else
+        for (ptrdiff_t r = 0; r < rows; r++, from += stride)
+            for (ptrdiff_t left = columns; left > 0; left -= LANES, panel += LANES)
+                FN(store)(panel, FN(load_first)(from + columns - left, left));
+}
+
+/* Copy them back. */
+static void FN(unpack_rows)(REAL *to, ptrdiff_t stride, const REAL *panel, ptrdiff_t rows, ptrdiff_t columns) {
+    const ptrdiff_t width = columns > LANES ? PANEL : LANES;
+    if (columns == PANEL)
+        for (ptrdiff_t r = 0; r < rows; r++, panel += PANEL, to += stride) {
+            FN(store)(to, FN(load)(panel));
+            FN(store)(to + LANES, FN(load)(panel + LANES));
+        }
+    else
+        for (ptrdiff_t r = 0; r < rows; r++, panel += width, to += stride)
+            memcpy(to, panel, (size_t)columns * sizeof(REAL));
+}
+
 /* to[j, i] = from[i, j] for a block of LANES x LANES, of which `rows` of `from` exist; the others count as zero. */
 static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from, ptrdiff_t from_stride, int rows) {
     VEC t[LANES];
