@@ -318,8 +318,9 @@ def test_history_describes_itself():
 
 # Every weight and bias of this network moves alike, and by the same step each update: torn updates would show.
 INTERRUPTED = """
-import time, sys
+import signal, time
 import numpy as np, fnn
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with none
 fnn.set_backend({backend!r})
 x = np.ones((20_000, 64), np.float32)
 y = np.full((20_000, 48), 2.0**20, np.float32)
