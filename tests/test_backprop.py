@@ -196,6 +196,18 @@ def test_every_tile_edge(backend, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_tiles_of_two_panels(backend, dtype):
+    """Rows around those of a tile of two panels and of one; two, three and four panels, the last of one vector or two."""
+    kernels = _dispatch.kernels
+    for rows, wide, other in itertools.product((1, 2, 5, 6, 7, 12, 13), (50, 64, 65, 96, 97, 113, 128), (3, 65)):
+        for fan_in, fan_out in ((wide, other), (other, wide)):
+            case = make_case((2, fan_in, fan_out), rows, dtype=dtype, seed=rows)
+            agreement.check_forward(kernels, case, ByTwin)
+            agreement.check_backward(kernels, case, ByTwin)
+            agreement.check_gradient(kernels, case, ByTwin)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_edge_online(backend, dtype):
     """Rows of W in fours and the rest, panels of one and of two vectors, some inputs listed and some not."""
     for fan_in, fan_out in itertools.product(EDGES, repeat=2):

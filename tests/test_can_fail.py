@@ -466,7 +466,7 @@ def breakable(tmp_path_factory):
     folder = tmp_path_factory.mktemp("broken")
     write_headers(folder)
     source = write_kernels(folder, "_backprop", "    const int FNN_ROWS\n", NUMBERED[-len(PYX) :])
-    return compiled(source, "-O1")
+    return compiled(source, "-O1 -DFNN_VECS=4 -DFNN_INNER=128")  # tiles of two panels as well
 
 
 @pytest.fixture(scope="module")

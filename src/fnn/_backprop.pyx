@@ -57,12 +57,13 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share
     the first layer where they lie, or NULL."""
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k = 0, inner, o, r, next_r
-    cdef Py_ssize_t p, done, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
+    cdef Py_ssize_t p, q, done, tile, tiles, rows = share.end - share.begin, step, across
     cdef int code = FNN_IDENTITY if l == plan.n_layers - 1 else layer.code
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *v
     cdef real *w
     cdef real *bias
+    cdef real *block = block_of_weights(arena, plan, thread)
     if layer.skip:
         join_share(arena, plan, l, share)
     while k < layer.inputs:
@@ -71,26 +72,33 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share
             done = sparse_forward_slab(arena, plan, layer, share, thread, u, k, inner, code)
         if not done:
             inner = min(INNER, layer.inputs - k)
-        for p in range(share.first + done, share.last):
+        p = share.first + done
+        while p < share.last:
             o = p * panel
-            vecs = vectors(layer.outputs - o, vector)
-            w = arena + layer.weights + o * layer.height
-            bias = w + layer.inputs * vecs * vector if k == 0 else NULL
-            w += k * vecs * vector
-            if plan.flat is not NULL:
-                w = packed_block(arena, plan, layer, o, k, inner, thread)
+            vecs = tile_vectors(layer.outputs - o, share.last - p, vector)
+            across, tiles = min(panel, vecs * vector), pieces(rows, tile_rows(vecs))
+            p += tile_panels(vecs)
+            if plan.flat is NULL:
+                w, step = arena + layer.weights + o * layer.height, panel * layer.height
+                bias = w + layer.inputs * across if k == 0 else NULL
+                w += k * across
+            else:
+                w, step = block, block_panel(plan)
+                for q in range(tile_panels(vecs)):
+                    pack_block(w + q * step, plan, layer, o + q * panel, k, inner)
                 bias = w + INNER * panel if k == 0 else NULL
             for tile in range(tiles):
                 r = share.begin + rows * tile // tiles
                 next_r = share.begin + rows * (tile + 1) // tiles
-                if p + 1 < share.last and plan.flat is NULL:  # the next panel of W comes into the cache meanwhile
-                    fetch_ahead(w + panel * layer.height, inner * panel, tile, tiles)
+                if plan.flat is NULL:  # the next panels of W come into the cache meanwhile
+                    for q in range(min(tile_panels(vecs), share.last - p)):
+                        fetch_ahead(w + (tile_panels(vecs) + q) * step, inner * panel, tile, tiles)
                 v = arena + layer.v + o * plan.room + r * panel
                 if x is NULL:
-                    forward_tile(v, next_r - r, vecs, u + k * plan.room + r * panel, room, inner, w, bias,
+                    forward_tile(v, room, next_r - r, vecs, u + k * plan.room + r * panel, room, inner, w, step, bias,
                                  k + inner == layer.inputs, code, layer.slope)
                 else:
-                    forward_tile_of_rows(v, next_r - r, vecs, x + r, k, inner, w, bias,
+                    forward_tile_of_rows(v, room, next_r - r, vecs, x + r, k, inner, w, step, bias,
                                          k + inner == layer.inputs, code, layer.slope)
         k += inner
     if layer.bend:
@@ -108,12 +116,12 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, const Shar
     cdef const Layer *layer = &plan.layers[l]
     cdef const Layer *below = &plan.layers[l - 1]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k = 0, inner, i, r, next_r
-    cdef Py_ssize_t p, done, tile, rows = share.end - share.begin, tiles = pieces(rows, FNN_ROWS)
+    cdef Py_ssize_t p, q, done, tile, tiles, rows = share.end - share.begin, step = block_panel(plan)
     cdef Py_ssize_t last = pieces(layer.inputs, panel) if layer.skip else share.last
     cdef real *to = arena + (plan.input_delta if layer.skip else below.g)
     cdef bint goes_on = layer.gathers and not layer.skip
     cdef int code = factor_code(below)
-    cdef real *wt = arena + plan.block + thread * (INNER + 1) * panel
+    cdef real *wt = block_of_weights(arena, plan, thread)
     if rows == 0:
         return
     while k < layer.outputs:
@@ -122,16 +130,20 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, const Shar
             done = sparse_backward_slab(arena, plan, layer, below, share, thread, k, inner)
         if not done:
             inner = min(INNER, layer.outputs - k)
-        for p in range(share.first + done, last):
+        p = share.first + done
+        while p < last:
             i = p * panel
-            vecs = vectors(layer.inputs - i, vector)
-            transpose_block_of(wt, arena, plan, layer, i, k, k + inner)
+            vecs = tile_vectors(layer.inputs - i, last - p, vector)
+            tiles = pieces(rows, tile_rows(vecs))
+            p += tile_panels(vecs)
+            for q in range(tile_panels(vecs)):
+                transpose_block_of(wt + q * step, arena, plan, layer, i + q * panel, k, k + inner)
             for tile in range(tiles):
                 r = share.begin + rows * tile // tiles
                 next_r = share.begin + rows * (tile + 1) // tiles
                 backward_tile(
-                    to + i * plan.room + r * panel, next_r - r, vecs,
-                    arena + layer.g + k * plan.room + r * panel, room, inner, wt,
+                    to + i * plan.room + r * panel, room, next_r - r, vecs,
+                    arena + layer.g + k * plan.room + r * panel, room, inner, wt, step,
                     k == 0 and not goes_on, k + inner == layer.outputs and not layer.skip,
                     arena + layer.u + i * plan.room + r * panel, code, below.slope)
         k += inner
@@ -191,7 +203,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     """
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, next_r, height, tiles, at
-    cdef Py_ssize_t block, begin, end, done
+    cdef Py_ssize_t block, begin, end, done, step = panel * layer.height, room = plan.room * panel, each
     cdef Fetch fetch
     cdef Py_ssize_t rows = span.end - span.begin
     cdef Py_ssize_t together = max(1, plan.block_bytes // (max(1, rows) * panel * <Py_ssize_t>sizeof(real)))
@@ -207,7 +219,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
         together = panels_listed(plan, rows)
     if next is not NULL:
         fetch = fetch_of(plan, job, next, thread, pieces(layer.inputs * <Py_ssize_t>sizeof(real), 64),
-                         inner_panels * panels // threads * pieces(panel, FNN_ROWS))
+                         inner_panels * panels // threads * pieces(panel, tile_rows(FNN_VECS)) // tile_panels(FNN_VECS))
     if not sparse and layer.sparse_delta and rows >= LEAST_LISTED:
         turned = turned_gradient(arena, plan, layer, u, span, thread, threads, state, &own, &bias_rule, updates, job,
                                  &fetch if next else NULL)
@@ -228,30 +240,37 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
             if block == 0:
                 for p in range(done):
                     bias_tiles(arena, plan, layer, first // inner_panels + p, span, state, &bias_rule)
-        for p in range(first // inner_panels + done, pieces(last, inner_panels)):
+        p = first // inner_panels + done
+        while p < pieces(last, inner_panels):
             begin = max(block * together, first - p * inner_panels)
             end = min(inner_panels, (block + 1) * together, last - p * inner_panels)
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
+            if begin == block * together and end == min(inner_panels, (block + 1) * together, last - (p + 1) * inner_panels):
+                vecs = tile_vectors(layer.outputs - o, 2, vector)  # the same inputs of two panels
             g = arena + layer.g + o * plan.room + span.begin * panel
             if updates and job.alpha:
-                note_squares(arena, plan, layer, p, turned + begin, turned + end, job)
+                for each in range(p, p + tile_panels(vecs)):
+                    note_squares(arena, plan, layer, each, turned + begin, turned + end, job)
             for q in range(turned + begin, turned + end):
                 i = q * panel
                 height = min(panel, layer.inputs - i)
-                tiles = pieces(height, FNN_ROWS)
+                tiles = pieces(height, tile_rows(vecs))
                 for tile in range(tiles):
                     if next is not NULL:
                         fetch_rows(&fetch, <const real *>job.x, job.order, layer.inputs)
                     r = height * tile // tiles
-                    at = layer.weights + o * layer.height + (i + r) * vecs * vector
+                    at = layer.weights + o * layer.height + (i + r) * min(panel, vecs * vector)
                     next_r = height * (tile + 1) // tiles
                     if x is NULL:
-                        gradient_tile(arena + at, state + at, next_r - r, vecs, u + i * plan.room + r, g, rows, &own)
+                        gradient_tile(arena + at, state + at, step, next_r - r, vecs, u + i * plan.room + r, g, room, rows,
+                                      &own)
                     else:
-                        gradient_tile_of_rows(arena + at, state + at, next_r - r, vecs, x, i + r, g, rows, &own)
+                        gradient_tile_of_rows(arena + at, state + at, step, next_r - r, vecs, x, i + r, g, room, rows, &own)
                 if i == 0:
-                    bias_tiles(arena, plan, layer, p, span, state, &bias_rule)
+                    for each in range(p, p + tile_panels(vecs)):
+                        bias_tiles(arena, plan, layer, each, span, state, &bias_rule)
+            p += tile_panels(vecs)
 
 
 cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, const Job *job, int thread) noexcept nogil:

@@ -3,6 +3,8 @@
 
 cdef extern from "_simd.h" nogil:
     const int FNN_ROWS
+    const int FNN_VECS
+    const int INNER "FNN_INNER"
     const int FNN_IDENTITY, FNN_RELU, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP
     const int SQUARED_ERROR "FNN_SQUARED_ERROR"
     const int BINARY_CROSS_ENTROPY "FNN_BINARY_CROSS_ENTROPY"
@@ -32,16 +34,20 @@ cdef extern from "_simd.h" nogil:
     double sum_of_squares(void *w, Py_ssize_t rows, Py_ssize_t columns)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(const void *w, Py_ssize_t n)
-    void forward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel, Py_ssize_t inner,
-                      const void *w, const void *bias, bint finish, int code, double slope)
-    void forward_tile_of_rows(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *x, Py_ssize_t first,
-                              Py_ssize_t inner, const void *w, const void *bias, bint finish, int code, double slope)
-    void backward_tile(void *c, Py_ssize_t rows, Py_ssize_t vecs, const void *g, Py_ssize_t g_panel, Py_ssize_t inner,
-                       const void *wt, bint first, bint finish, const void *activation, int code, double slope)
-    void gradient_tile(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *a, const void *g,
-                       Py_ssize_t batch, const fnn_rule *rule)
-    void gradient_tile_of_rows(void *w, void *state, Py_ssize_t rows, Py_ssize_t vecs, const void *x, Py_ssize_t first,
-                               const void *g, Py_ssize_t batch, const fnn_rule *rule)
+    void forward_tile(void *c, Py_ssize_t c_panel, Py_ssize_t rows, Py_ssize_t vecs, const void *a, Py_ssize_t a_panel,
+                      Py_ssize_t inner, const void *w, Py_ssize_t w_panel, const void *bias, bint finish, int code,
+                      double slope)
+    void forward_tile_of_rows(void *c, Py_ssize_t c_panel, Py_ssize_t rows, Py_ssize_t vecs, const void *x,
+                              Py_ssize_t first, Py_ssize_t inner, const void *w, Py_ssize_t w_panel, const void *bias,
+                              bint finish, int code, double slope)
+    void backward_tile(void *c, Py_ssize_t c_panel, Py_ssize_t rows, Py_ssize_t vecs, const void *g, Py_ssize_t g_panel,
+                       Py_ssize_t inner, const void *wt, Py_ssize_t wt_panel, bint first, bint finish,
+                       const void *activation, int code, double slope)
+    void gradient_tile(void *w, void *state, Py_ssize_t w_panel, Py_ssize_t rows, Py_ssize_t vecs, const void *a,
+                       const void *g, Py_ssize_t g_panel, Py_ssize_t batch, const fnn_rule *rule)
+    void gradient_tile_of_rows(void *w, void *state, Py_ssize_t w_panel, Py_ssize_t rows, Py_ssize_t vecs, const void *x,
+                               Py_ssize_t first, const void *g, Py_ssize_t g_panel, Py_ssize_t batch,
+                               const fnn_rule *rule)
     void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
     const int FNN_TERMS

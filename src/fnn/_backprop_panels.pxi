@@ -9,6 +9,21 @@ cdef inline Py_ssize_t vectors(Py_ssize_t columns, Py_ssize_t vector) noexcept n
     return 1 if columns <= vector else 2
 
 
+cdef inline Py_ssize_t tile_vectors(Py_ssize_t columns, Py_ssize_t panels, Py_ssize_t vector) noexcept nogil:
+    """Vectors that a tile takes of so many weight panels, the first of which starts `columns` before the matrix's end: those
+    of two panels if there are two of two vectors each."""
+    return 4 if FNN_VECS == 4 and panels > 1 and columns > 3 * vector else vectors(columns, vector)
+
+
+cdef inline Py_ssize_t tile_panels(Py_ssize_t vecs) noexcept nogil:
+    return 2 if vecs == 4 else 1
+
+
+cdef inline Py_ssize_t tile_rows(Py_ssize_t vecs) noexcept nogil:
+    """Rows that a tile of so many vectors has at most."""
+    return FNN_ROWS // tile_panels(vecs)
+
+
 cdef inline Py_ssize_t pieces(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """Pieces of at most `size` that n divides into: panels of columns, tiles of rows, batches of samples."""
     return (n + size - 1) // size
@@ -65,17 +80,25 @@ cdef void copy_parameters(real *flat, real *arena, const Plan *plan, bint into) 
         flat += layer.height * layer.outputs
 
 
-cdef real *packed_block(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t o, Py_ssize_t k, Py_ssize_t inner,
-                        int thread) noexcept nogil:
-    """Pack the weights from the inputs [k, k + inner), at most INNER, to the panel of neuron o from the flat vector into
-    this thread's block, and with k = 0 their biases behind it."""
+cdef inline Py_ssize_t block_panel(const Plan *plan) noexcept nogil:
+    """Numbers in a panel of a thread's block: INNER rows, and one for the biases."""
+    return (INNER + 1) * 2 * plan.lanes
+
+
+cdef inline real *block_of_weights(real *arena, const Plan *plan, int thread) noexcept nogil:
+    """A thread's room for as many panels of W, or of W^T, as a tile takes at once."""
+    return arena + plan.block + thread * tile_panels(FNN_VECS) * block_panel(plan)
+
+
+cdef void pack_block(real *block, const Plan *plan, const Layer *layer, Py_ssize_t o, Py_ssize_t k,
+                     Py_ssize_t inner) noexcept nogil:
+    """Pack the weights from the inputs [k, k + inner), at most INNER, to the panel of neuron o from the flat vector, and
+    with k = 0 their biases behind them."""
     cdef Py_ssize_t panel = 2 * plan.lanes, columns = min(panel, layer.outputs - o)
-    cdef real *block = arena + plan.block + thread * (INNER + 1) * panel
     cdef const real *w = <const real *>plan.flat + layer.flat + o
     pack_rows(block, w + k * layer.outputs, layer.outputs, inner, columns)
     if k == 0:
         pack_rows(block + INNER * panel, w + layer.inputs * layer.outputs, 0, 1, columns)
-    return block
 
 
 cdef void transpose_block_of(real *wt, const real *arena, const Plan *plan, const Layer *layer, Py_ssize_t i,

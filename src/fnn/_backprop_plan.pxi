@@ -10,7 +10,6 @@ cdef enum:
     MOST_PACKED_LATE = 1024  # rows predicted with weights that are packed block by block, each time that a chunk passes
     CHOICES = 16  # one in so many tries whether one thread, or the team, has become the faster
     FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
-    INNER = 256  # terms summed between two stores of a tile: a panel of W of this height fills two thirds of L1
 
 cdef double FEW_OPERATIONS = 3e6  # of float32, half of float64: below that a workspace takes longer than it saves
 cdef double TICK_SECONDS = 0.02
@@ -75,7 +74,7 @@ cdef struct Plan:
     Py_ssize_t input_delta  # offset in the arena of the slope of the loss by the input of a layer that skips
     const void *flat  # parameters (P,) that a prediction for few rows packs as it needs them; else NULL
     Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
-    Py_ssize_t block  # offset in the arena of each thread's block of W^T, or of W: a panel of INNER rows and one of biases
+    Py_ssize_t block  # offset in the arena of each thread's block of W^T, or of W: panels of INNER rows and one of biases
     Py_ssize_t list_rows  # rows of which there are lists at a time
     Py_ssize_t lists, lists_room  # offset in the arena of each thread's lists of a product that skips zeros; their room
     Layer *layers

@@ -129,7 +129,7 @@ cdef class Workspace:
         at += 3 * plan.row_buffer * self.most_threads
         plan.block = at
         if plan.n_layers > 1 or flat is not None:
-            at += (INNER + 1) * panel * self.most_threads
+            at += tile_panels(FNN_VECS) * block_panel(plan) * self.most_threads
         # All that is kept of a batch is at most three times its activations, the inputs among them.
         at += self._plan_inputs(at, 3 * plan.rows * sum(layout.sizes) - (at - start))
         self._reserve(at)

@@ -31,6 +31,8 @@
 #if defined(__AVX512F__)
 #define FNN_BYTES 64
 #define FNN_ROWS 12 /* 12 x 2 sums, two weights and a broadcast number fill 27 of 32 registers */
+#define FNN_VECS 4  /* 6 x 4 sums fill 29 */
+#define FNN_INNER 128
 #elif defined(__AVX__)
 #define FNN_BYTES 32
 #define FNN_ROWS 6 /* 6 x 2 sums, two weights and a broadcast number fill 15 of 16 registers */
@@ -48,15 +50,23 @@
 #define FNN_ROWS 4
 #endif
 
-/* Ask for a cache line that is needed soon. */
-FNN_INLINE void fetch_line(const void *next) {
-#if FNN_BYTES
-    __builtin_prefetch(next, 0, 2);
-    __asm__ volatile("" : : "r"(next)); /* GCC drops calls of a function that does nothing but this */
-#else
-    (void)next;
+/* Vectors that a tile has at most, and terms summed between two stores of it: so many rows of its panels of W fill two
+ * thirds of the first-level cache. */
+#ifndef FNN_VECS
+#define FNN_VECS 2
+#define FNN_INNER 256
 #endif
-}
+
+/* Ask for a cache line that is needed soon, or within some tens of cycles. */
+#if FNN_BYTES
+#define FNN_FETCH(next, level)                         \
+    __builtin_prefetch(next, 0, level);                \
+    __asm__ volatile("" : : "r"(next)) /* GCC drops calls of a function that does nothing but this */
+#else
+#define FNN_FETCH(next, level) (void)(next)
+#endif
+FNN_INLINE void fetch_line(const void *next) { FNN_FETCH(next, 2); }
+FNN_INLINE void fetch_now(const void *next) { FNN_FETCH(next, 3); }
 
 /* Eight vectors that a loop adds to: GCC moves them from register to register unless they must be in one at its end. */
 #if FNN_BYTES && defined(__x86_64__)

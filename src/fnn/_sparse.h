@@ -75,10 +75,6 @@ FNN_INLINE void FN(add_listed)(VEC sums[2 * FNN_QUAD], const fnn_lists *lists, p
         }
 }
 
-/* Vector v of a row of four panels, `panel` numbers apart. */
-#undef PLACE
-#define PLACE(row, v) ((row) + ((v) & 1) * LANES + ((v) >> 1) * panel)
-
 /* Eq. 1 and 2 for listed rows: c = phi(u W + bias) in four panels, `panel` numbers apart.  w: `terms` rows of as many
  * panels, `step` numbers apart like those of bias.  bias NULL: goes on from the sums in c; finish 0: leaves sums.
  * goes_on: the four panels of W behind these are next. */
@@ -93,11 +89,11 @@ static void FN(sparse_forward)(REAL *c, ptrdiff_t panel, const fnn_lists *lists,
         for (ptrdiff_t j = r * share; j < (r + 1) * share && j < lines; j++)
             for (int p = 0; p < FNN_QUAD; p++) fetch_line(next + p * step + j * line);
         FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++)
-            sums[v] = FN(load)(bias ? bias + (v & 1) * LANES + (v >> 1) * step : PLACE(c, v));
+            sums[v] = FN(load)(bias ? PLACE(bias, v, step) : PLACE(c, v, panel));
         FN(add_listed)(sums, lists, k, lists->ends[r], w, step);
         if (finish && code == FNN_RELU)
             FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) sums[v] = FN(activated)(sums[v], FNN_RELU, 0);
-        FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) FN(store)(PLACE(c, v), sums[v]);
+        FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) FN(store)(PLACE(c, v, panel), sums[v]);
         if (finish && code > FNN_RELU)
             for (int p = 0; p < FNN_QUAD; p++) FN(activate_values)(c + p * panel, c + p * panel, PANEL, code, slope);
     }
@@ -110,12 +106,12 @@ static void FN(sparse_backward)(REAL *c, ptrdiff_t panel, const fnn_lists *lists
     ptrdiff_t k = 0;
     for (ptrdiff_t r = 0; r < lists->rows; k = lists->ends[r++], c += PANEL, activation += PANEL) {
         VEC sums[2 * FNN_QUAD];
-        FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) sums[v] = start ? FN(splat)(0) : FN(load)(PLACE(c, v));
+        FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) sums[v] = start ? FN(splat)(0) : FN(load)(PLACE(c, v, panel));
         FN(add_listed)(sums, lists, k, lists->ends[r], wt, step);
         if (finish)
             FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++)
-                sums[v] = FN(times_factor)(sums[v], FN(load)(PLACE(activation, v)), code, (REAL)slope);
-        FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) FN(store)(PLACE(c, v), sums[v]);
+                sums[v] = FN(times_factor)(sums[v], FN(load)(PLACE(activation, v, panel)), code, (REAL)slope);
+        FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) FN(store)(PLACE(c, v, panel), sums[v]);
     }
 }
 
@@ -140,7 +136,7 @@ static void FN(sparse_gradient)(REAL *w, REAL *state, ptrdiff_t step, const fnn_
 #if FNN_BYTES
         if (finish) /* the next row's weights come into the cache meanwhile */
             FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++)
-                __builtin_prefetch(w + PANEL + (v & 1) * LANES + (v >> 1) * step, 1, 3);
+                __builtin_prefetch(PLACE(w + PANEL, v, step), 1, 3);
 #endif
         FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++)
             sums[v] = start ? FN(splat)(0) : FN(load)(partial + v * LANES);
@@ -149,7 +145,7 @@ static void FN(sparse_gradient)(REAL *w, REAL *state, ptrdiff_t step, const fnn_
             FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) FN(store)(partial + v * LANES, sums[v]);
         else if (simple)
             FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) {
-                REAL *at = w + (v & 1) * LANES + (v >> 1) * step;
+                REAL *at = PLACE(w, v, step);
                 FN(store)(at, FN(load)(at) - rate * sums[v]);
             }
         else

@@ -1,39 +1,52 @@
 /* The three products of mini-batch training in tiles, part of _simd.h, which includes this file once for float and once
    for double.
 
-   A. A tile is `rows` (1 .. FNN_ROWS) by `vecs` (1 or 2) vectors, one sum a register, from the first term to the last.
+   A. A tile is `rows` by `vecs` vectors, one sum a register, from the first term to the last: 1 .. FNN_ROWS rows by 1 or
+      2 vectors of one panel, and half as many rows by 4 vectors of two panels where registers suffice (FNN_VECS).  Of two
+      panels 10 numbers are loaded for 24 multiply-adds, of one 14, which shows while others use the core's caches too.
    B. A finished tile of an activation or a delta leaves through phi or its derivative, one of the gradient through the
       saturated update: no product is read again for it.
    C. What else passes over parameters as a whole is here too: their update from a gradient in memory, their limit, the
       transposition of W. */
 
-/* sums[r] += sum_k a[r, k] b[k, :].  a: panels `a_panel` numbers apart; b: a panel of `vecs` vectors. */
-FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *a, ptrdiff_t a_panel,
-                             ptrdiff_t inner, const REAL *b) {
+/* Vector v of a row of one panel or of several, `step` numbers apart; numbers in a row of a panel of weights. */
+#undef PLACE
+#undef WIDTH
+#define PLACE(row, v, step) ((row) + ((v) & 1) * LANES + ((v) >> 1) * (step))
+#define WIDTH(vecs) ((vecs) > 1 ? PANEL : LANES)
+
+/* sums[r] += a[r] b for one term.  a: numbers `step` apart; b: a row of `vecs` vectors, its panels `b_panel` apart. */
+FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_ROWS][FNN_VECS], const REAL *a,
+                                 ptrdiff_t step, const REAL *b, ptrdiff_t b_panel) {
+    VEC factors[FNN_VECS];
+    FNN_UNROLL for (int v = 0; v < vecs; v++) factors[v] = FN(load)(PLACE(b, v, b_panel));
+    FNN_UNROLL for (int r = 0; r < rows; r++) {
+        const VEC shared = FN(splat)(a[r * step]);
+        FNN_UNROLL for (int v = 0; v < vecs; v++) sums[r][v] += shared * factors[v];
+    }
+}
+
+/* sums[r] += sum_k a[r, k] b[k, :].  a, b: panels `a_panel` and `b_panel` numbers apart. */
+FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][FNN_VECS], const REAL *a,
+                             ptrdiff_t a_panel, ptrdiff_t inner, const REAL *b, ptrdiff_t b_panel) {
     for (; inner > 0; inner -= PANEL, a += a_panel) {
         const ptrdiff_t most = inner < PANEL ? inner : PANEL;
-        for (ptrdiff_t k = 0; k < most; k++, b += vecs * LANES) {
-            VEC b0 = FN(load)(b), b1 = vecs > 1 ? FN(load)(b + LANES) : b0;
-            FNN_UNROLL for (int r = 0; r < rows; r++) {
-                VEC shared = FN(splat)(a[r * PANEL + k]);
-                sums[r][0] += shared * b0;
-                if (vecs > 1) sums[r][1] += shared * b1;
-            }
-        }
+        for (ptrdiff_t k = 0; k < most; k++, b += WIDTH(vecs))
+            FN(add_products)(rows, vecs, sums, a + k, PANEL, b, b_panel);
     }
 }
 
 /* The same with the rows of a where they lie: sums[r] += sum_k x[r][first + k] b[k, :]. */
-FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *const *x,
-                                  ptrdiff_t first, ptrdiff_t inner, const REAL *b) {
+FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_ROWS][FNN_VECS], const REAL *const *x,
+                                  ptrdiff_t first, ptrdiff_t inner, const REAL *b, ptrdiff_t b_panel) {
     const REAL *row[FNN_ROWS];
     FNN_UNROLL for (int r = 0; r < rows; r++) row[r] = x[r] + first;
-    for (ptrdiff_t k = 0; k < inner; k++, b += vecs * LANES) {
-        VEC b0 = FN(load)(b), b1 = vecs > 1 ? FN(load)(b + LANES) : b0;
+    for (ptrdiff_t k = 0; k < inner; k++, b += WIDTH(vecs)) {
+        VEC factors[FNN_VECS];
+        FNN_UNROLL for (int v = 0; v < vecs; v++) factors[v] = FN(load)(PLACE(b, v, b_panel));
         FNN_UNROLL for (int r = 0; r < rows; r++) {
-            VEC number = FN(splat)(row[r][k]);
-            sums[r][0] += number * b0;
-            if (vecs > 1) sums[r][1] += number * b1;
+            const VEC number = FN(splat)(row[r][k]);
+            FNN_UNROLL for (int v = 0; v < vecs; v++) sums[r][v] += number * factors[v];
         }
     }
 }
@@ -42,9 +55,12 @@ FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_R
 #undef EACH_SHAPE
 #undef ROWS_CASE
 #undef MORE_ROWS
-#define ROWS_CASE(n, body, ...)                    \
-    case 2 * n: body(n, 1, __VA_ARGS__); break;    \
-    case 2 * n + 1: body(n, 2, __VA_ARGS__); break;
+#undef PAIR_CASE
+#undef PAIRS
+#define ROWS_CASE(n, body, ...)                \
+    case 8 * n + 1: body(n, 1, __VA_ARGS__); break; \
+    case 8 * n + 2: body(n, 2, __VA_ARGS__); break;
+#define PAIR_CASE(n, body, ...) case 8 * n + 4: body(n, 4, __VA_ARGS__); break;
 #if FNN_ROWS == 12
 #define MORE_ROWS(body, ...)                                                                                    \
     ROWS_CASE(5, body, __VA_ARGS__) ROWS_CASE(6, body, __VA_ARGS__) ROWS_CASE(7, body, __VA_ARGS__)             \
@@ -55,61 +71,80 @@ FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_R
 #else
 #define MORE_ROWS(body, ...)
 #endif
+#if FNN_VECS == 4
+#define PAIRS(body, ...)                                                                                        \
+    PAIR_CASE(1, body, __VA_ARGS__) PAIR_CASE(2, body, __VA_ARGS__) PAIR_CASE(3, body, __VA_ARGS__)             \
+    PAIR_CASE(4, body, __VA_ARGS__) PAIR_CASE(5, body, __VA_ARGS__) PAIR_CASE(6, body, __VA_ARGS__)
+#else
+#define PAIRS(body, ...)
+#endif
 #define EACH_SHAPE(rows, vecs, body, ...)                                                                       \
-    switch (2 * (rows) + (vecs) - 1) {                                                                          \
+    switch (8 * (rows) + (vecs)) {                                                                              \
         ROWS_CASE(1, body, __VA_ARGS__) ROWS_CASE(2, body, __VA_ARGS__) ROWS_CASE(3, body, __VA_ARGS__)         \
-        ROWS_CASE(4, body, __VA_ARGS__) MORE_ROWS(body, __VA_ARGS__)                                            \
+        ROWS_CASE(4, body, __VA_ARGS__) MORE_ROWS(body, __VA_ARGS__) PAIRS(body, __VA_ARGS__)                   \
     }
 
 /* Eq. 1 and 2: c = phi(a W + bias).  a: panels `step` numbers apart, or where x is given its rows from number `step` on.
- * bias NULL: goes on from the sums that c holds.  finish 0: leaves sums in c. */
-FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, const REAL *a, const REAL *const *x,
-                                 ptrdiff_t step, ptrdiff_t inner, const REAL *w, const REAL *bias, int finish, int code,
-                                 REAL slope) {
-    VEC sums[FNN_ROWS][2];
+ * bias NULL: goes on from the sums that c holds.  finish 0: leaves sums in c.  Two panels of c lie `c_panel` numbers apart,
+ * those of W and of their biases `w_panel`. */
+FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, ptrdiff_t c_panel, const REAL *a,
+                                 const REAL *const *x, ptrdiff_t step, ptrdiff_t inner, const REAL *w, ptrdiff_t w_panel,
+                                 const REAL *bias, int finish, int code, REAL slope) {
+    VEC sums[FNN_ROWS][FNN_VECS];
     FNN_UNROLL for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vecs; v++) sums[r][v] = FN(load)((bias ? bias : c + r * PANEL) + v * LANES);
+        FNN_UNROLL for (int v = 0; v < vecs; v++)
+            sums[r][v] = FN(load)(bias ? PLACE(bias, v, w_panel) : PLACE(c + r * PANEL, v, c_panel));
     if (x)
-        FN(multiply_rows)(rows, vecs, sums, x, step, inner, w);
+        FN(multiply_rows)(rows, vecs, sums, x, step, inner, w, w_panel);
     else
-        FN(multiply)(rows, vecs, sums, a, step, inner, w);
+        FN(multiply)(rows, vecs, sums, a, step, inner, w, w_panel);
     if (finish && code == FNN_RELU)
         FNN_UNROLL for (int r = 0; r < rows; r++)
-            for (int v = 0; v < vecs; v++) sums[r][v] = FN(activated)(sums[r][v], FNN_RELU, 0);
+            FNN_UNROLL for (int v = 0; v < vecs; v++) sums[r][v] = FN(activated)(sums[r][v], FNN_RELU, 0);
     FNN_UNROLL for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vecs; v++) FN(store)(c + r * PANEL + v * LANES, sums[r][v]);
+        FNN_UNROLL for (int v = 0; v < vecs; v++) FN(store)(PLACE(c + r * PANEL, v, c_panel), sums[r][v]);
     if (finish && code > FNN_RELU)
-        for (int r = 0; r < rows; r++)
-            FN(activate_values)(c + r * PANEL, c + r * PANEL, vecs * LANES, code, slope);
+        for (int v = 0; v < vecs; v += 2)
+            for (int r = 0; r < rows; r++) {
+                REAL *row = PLACE(c + r * PANEL, v, c_panel);
+                FN(activate_values)(row, row, WIDTH(vecs), code, slope);
+            }
 }
-static void FN(forward_tile)(REAL *c, int rows, int vecs, const REAL *a, ptrdiff_t a_panel, ptrdiff_t inner,
-                             const REAL *w, const REAL *bias, int finish, int code, double slope) {
-    EACH_SHAPE(rows, vecs, FN(forward_body), c, a, NULL, a_panel, inner, w, bias, finish, code, (REAL)slope)
+static void FN(forward_tile)(REAL *c, ptrdiff_t c_panel, int rows, int vecs, const REAL *a, ptrdiff_t a_panel,
+                             ptrdiff_t inner, const REAL *w, ptrdiff_t w_panel, const REAL *bias, int finish, int code,
+                             double slope) {
+    EACH_SHAPE(rows, vecs, FN(forward_body), c, c_panel, a, NULL, a_panel, inner, w, w_panel, bias, finish, code,
+               (REAL)slope)
 }
-static void FN(forward_tile_of_rows)(REAL *c, int rows, int vecs, const void *x, ptrdiff_t first, ptrdiff_t inner,
-                                     const REAL *w, const REAL *bias, int finish, int code, double slope) {
-    EACH_SHAPE(rows, vecs, FN(forward_body), c, NULL, x, first, inner, w, bias, finish, code, (REAL)slope)
+static void FN(forward_tile_of_rows)(REAL *c, ptrdiff_t c_panel, int rows, int vecs, const void *x, ptrdiff_t first,
+                                     ptrdiff_t inner, const REAL *w, ptrdiff_t w_panel, const REAL *bias, int finish,
+                                     int code, double slope) {
+    EACH_SHAPE(rows, vecs, FN(forward_body), c, c_panel, NULL, x, first, inner, w, w_panel, bias, finish, code,
+               (REAL)slope)
 }
 
-/* Eq. 5 and 6: c = (g W^T) * phi'(z).  first: starts from zero, else from c; finish: multiplies by the factor of v. */
-FNN_INLINE void FN(backward_body)(const int rows, const int vecs, REAL *c, const REAL *g, ptrdiff_t g_panel,
-                                  ptrdiff_t inner, const REAL *wt, int first, int finish, const REAL *activation,
-                                  int code, REAL slope) {
-    VEC sums[FNN_ROWS][2];
+/* Eq. 5 and 6: c = (g W^T) * phi'(z).  first: starts from zero, else from c; finish: multiplies by the factor of v, whose
+ * panels are as far apart as those of c. */
+FNN_INLINE void FN(backward_body)(const int rows, const int vecs, REAL *c, ptrdiff_t c_panel, const REAL *g,
+                                  ptrdiff_t g_panel, ptrdiff_t inner, const REAL *wt, ptrdiff_t wt_panel, int first,
+                                  int finish, const REAL *activation, int code, REAL slope) {
+    VEC sums[FNN_ROWS][FNN_VECS];
     FNN_UNROLL for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vecs; v++)
-            sums[r][v] = first ? FN(splat)(0) : FN(load)(c + r * PANEL + v * LANES);
-    FN(multiply)(rows, vecs, sums, g, g_panel, inner, wt);
+        FNN_UNROLL for (int v = 0; v < vecs; v++)
+            sums[r][v] = first ? FN(splat)(0) : FN(load)(PLACE(c + r * PANEL, v, c_panel));
+    FN(multiply)(rows, vecs, sums, g, g_panel, inner, wt, wt_panel);
     if (finish)
         FNN_UNROLL for (int r = 0; r < rows; r++)
-            for (int v = 0; v < vecs; v++)
-                sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(activation + r * PANEL + v * LANES), code, slope);
+            FNN_UNROLL for (int v = 0; v < vecs; v++)
+                sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(PLACE(activation + r * PANEL, v, c_panel)), code, slope);
     FNN_UNROLL for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vecs; v++) FN(store)(c + r * PANEL + v * LANES, sums[r][v]);
+        FNN_UNROLL for (int v = 0; v < vecs; v++) FN(store)(PLACE(c + r * PANEL, v, c_panel), sums[r][v]);
 }
-static void FN(backward_tile)(REAL *c, int rows, int vecs, const REAL *g, ptrdiff_t g_panel, ptrdiff_t inner,
-                              const REAL *wt, int first, int finish, const REAL *activation, int code, double slope) {
-    EACH_SHAPE(rows, vecs, FN(backward_body), c, g, g_panel, inner, wt, first, finish, activation, code, (REAL)slope)
+static void FN(backward_tile)(REAL *c, ptrdiff_t c_panel, int rows, int vecs, const REAL *g, ptrdiff_t g_panel,
+                              ptrdiff_t inner, const REAL *wt, ptrdiff_t wt_panel, int first, int finish,
+                              const REAL *activation, int code, double slope) {
+    EACH_SHAPE(rows, vecs, FN(backward_body), c, c_panel, g, g_panel, inner, wt, wt_panel, first, finish, activation, code,
+               (REAL)slope)
 }
 
 FNN_INLINE VEC FN(root)(VEC x) {
@@ -195,58 +230,56 @@ static void FN(settle_all)(REAL *w, REAL *state, const VEC *gradient, int n, con
     for (int j = 0; j < n; j++) FN(settle)(w + j * LANES, state + j * LANES, gradient[j], rule);
 }
 
-/* sums[r] += a[r] g, for one row of the batch. */
-FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_ROWS][2], const REAL *a, const REAL *g) {
-    VEC g0 = FN(load)(g), g1 = vecs > 1 ? FN(load)(g + LANES) : g0;
-    FNN_UNROLL for (int r = 0; r < rows; r++) {
-        VEC shared = FN(splat)(a[r]);
-        sums[r][0] += shared * g0;
-        if (vecs > 1) sums[r][1] += shared * g1;
-    }
-}
-
-/* Eq. 7 to 9: rows of one weight panel from sum_b a[b, r] g[b, :].  w, state: rows of vecs vectors; a, g: of panels; where
- * x is given a[b] are its rows from number `first` on. */
-FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, const REAL *a,
-                                  const REAL *const *x, ptrdiff_t first, const REAL *g, ptrdiff_t batch,
-                                  const fnn_rule *rule) {
-    VEC sums[FNN_ROWS][2];
+/* Eq. 7 to 9: rows of one panel of weights, or of two, from sum_b a[b, r] g[b, :].  w, state: panels `w_panel` numbers apart;
+ * a, g: rows of panels, those of g `g_panel` apart; where x is given a[b] are its rows from number `first` on. */
+FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, ptrdiff_t w_panel, const REAL *a,
+                                  const REAL *const *x, ptrdiff_t first, const REAL *g, ptrdiff_t g_panel,
+                                  ptrdiff_t batch, const fnn_rule *rule) {
+    const int width = WIDTH(vecs), across = vecs > 1 ? 2 : 1; /* numbers and vectors in a row of a panel of weights */
+    VEC sums[FNN_ROWS][FNN_VECS];
     FNN_UNROLL for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vecs; v++) sums[r][v] = FN(splat)(0);
+        FNN_UNROLL for (int v = 0; v < vecs; v++) sums[r][v] = FN(splat)(0);
 #if FNN_BYTES
     FNN_UNROLL for (int r = 0; r < rows; r++) /* the next tile's weights come into the cache meanwhile */
-        for (int v = 0; v < vecs; v++) __builtin_prefetch(w + ((rows + r) * vecs + v) * LANES, 1, 3);
+        FNN_UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(PLACE(w + (rows + r) * width, v, w_panel), 1, 3);
 #endif
     if (x)
-        for (ptrdiff_t b = 0; b < batch; b++, g += PANEL) FN(add_products)(rows, vecs, sums, x[b] + first, g);
+        for (ptrdiff_t b = 0; b < batch; b++, g += PANEL) {
+            fetch_now(x[b] + first + 64 / REAL_SIZE); /* too many rows for the CPU to see that each goes on */
+            FN(add_products)(rows, vecs, sums, x[b] + first, 1, g, g_panel);
+        }
     else
-        for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL) FN(add_products)(rows, vecs, sums, a, g);
+        for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL)
+            FN(add_products)(rows, vecs, sums, a, 1, g, g_panel);
     if (rule->carried)
         FNN_UNROLL for (int r = 0; r < rows; r++)
-            for (int v = 0; v < vecs; v++)
-                sums[r][v] = FN(both_halves)(sums[r][v], state + (r * vecs + v) * LANES, rule);
+            FNN_UNROLL for (int v = 0; v < vecs; v++)
+                sums[r][v] = FN(both_halves)(sums[r][v], PLACE(state + r * width, v, w_panel), rule);
     /* What a small batch would wait for. */
     if (FN(steps_freely)(rule)) {
         const REAL rate = (REAL)rule->rate;
         FNN_UNROLL for (int r = 0; r < rows; r++)
-            for (int v = 0; v < vecs; v++) {
-                REAL *at = w + (r * vecs + v) * LANES;
+            FNN_UNROLL for (int v = 0; v < vecs; v++) {
+                REAL *at = PLACE(w + r * width, v, w_panel);
                 FN(store)(at, FN(load)(at) - rate * sums[r][v]);
             }
         return;
     }
-    VEC gradient[2 * FNN_ROWS];
-    FNN_UNROLL for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vecs; v++) gradient[r * vecs + v] = sums[r][v];
-    FN(settle_all)(w, state, gradient, rows * vecs, rule);
+    for (int p = 0; p < vecs; p += 2) {
+        VEC gradient[2 * FNN_ROWS];
+        FNN_UNROLL for (int r = 0; r < rows; r++)
+            FNN_UNROLL for (int v = 0; v < across; v++) gradient[r * across + v] = sums[r][p + v];
+        FN(settle_all)(PLACE(w, p, w_panel), PLACE(state, p, w_panel), gradient, rows * across, rule);
+    }
 }
-static void FN(gradient_tile)(REAL *w, REAL *state, int rows, int vecs, const REAL *a, const REAL *g, ptrdiff_t batch,
-                              const fnn_rule *rule) {
-    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, a, NULL, 0, g, batch, rule)
+static void FN(gradient_tile)(REAL *w, REAL *state, ptrdiff_t w_panel, int rows, int vecs, const REAL *a, const REAL *g,
+                              ptrdiff_t g_panel, ptrdiff_t batch, const fnn_rule *rule) {
+    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, w_panel, a, NULL, 0, g, g_panel, batch, rule)
 }
-static void FN(gradient_tile_of_rows)(REAL *w, REAL *state, int rows, int vecs, const void *x, ptrdiff_t first,
-                                      const REAL *g, ptrdiff_t batch, const fnn_rule *rule) {
-    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, NULL, x, first, g, batch, rule)
+static void FN(gradient_tile_of_rows)(REAL *w, REAL *state, ptrdiff_t w_panel, int rows, int vecs, const void *x,
+                                      ptrdiff_t first, const REAL *g, ptrdiff_t g_panel, ptrdiff_t batch,
+                                      const fnn_rule *rule) {
+    EACH_SHAPE(rows, vecs, FN(gradient_body), w, state, w_panel, NULL, x, first, g, g_panel, batch, rule)
 }
 
 /* Eq. 7 to 9 for the bias row of one panel: the sum of g over the batch, four rows at a time. */
