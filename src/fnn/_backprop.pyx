@@ -9,8 +9,9 @@ B. A `Workspace` holds one working copy of the parameters and all scratch, in on
    is stored in panels (`_simd.h`, C), so that a tile that one product writes is a tile that the next one reads.
 C. A step: of each layer the threads share the neurons or the batch's rows, forward, to the loss and backward, and meet
    only where one needs what another has computed.  Then each takes its own tiles of the layer's gradient, which become
-   the saturated update while they are still in registers, as soon as all have read the weights: while they are in cache.
-   Products of wide layers skip zeros where there are enough of them, with the same bits (`_backprop_sparse.pxi`).
+   the saturated update while they are still in registers, as soon as all have read the weights: while they are in
+   cache. Products of wide layers skip zeros where there are enough of them, with the same bits
+   (`_backprop_sparse.pxi`).
 D. No number's sum is split, but into the two halves of a batch that one thread takes as well, so any number of threads
    gives the same bits.
 
@@ -53,8 +54,8 @@ include "_backprop_sparse.pxi"
 
 cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share, int thread,
                         const void **x) noexcept nogil:
-    """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z unless it has a corner.  x: the input rows of
-    the first layer where they lie, or NULL."""
+    """Eq. 1 and 2 for one layer: v = phi(u W + b); the output layer keeps z unless it has a corner.  x: the input rows
+    of the first layer where they lie, or NULL."""
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k = 0, inner, o, r, next_r
     cdef Py_ssize_t p, q, done, tile, tiles, rows = share.end - share.begin, step, across
@@ -198,8 +199,8 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the rows `span`, and what `rule` makes of it.
     x: the input rows of the first layer where they lie, or NULL.
 
-    The inputs are taken in blocks that stay in the second-level cache while all neurons pass by.  Meanwhile this thread's
-    inputs of the `next` chunk, if there is one, come into the cache.
+    The inputs are taken in blocks that stay in the second-level cache while all neurons pass by.  Meanwhile this
+    thread's inputs of the `next` chunk, if there is one, come into the cache.
     """
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, next_r, height, tiles, at
@@ -246,7 +247,8 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
             end = min(inner_panels, (block + 1) * together, last - p * inner_panels)
             o = p * panel
             vecs = vectors(layer.outputs - o, vector)
-            if begin == block * together and end == min(inner_panels, (block + 1) * together, last - (p + 1) * inner_panels):
+            if begin == block * together and end == min(
+                    inner_panels, (block + 1) * together, last - (p + 1) * inner_panels):
                 vecs = tile_vectors(layer.outputs - o, 2, vector)  # the same inputs of two panels
             g = arena + layer.g + o * plan.room + span.begin * panel
             if updates and job.alpha:
@@ -263,10 +265,11 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
                     at = layer.weights + o * layer.height + (i + r) * min(panel, vecs * vector)
                     next_r = height * (tile + 1) // tiles
                     if x is NULL:
-                        gradient_tile(arena + at, state + at, step, next_r - r, vecs, u + i * plan.room + r, g, room, rows,
-                                      &own)
+                        gradient_tile(arena + at, state + at, step, next_r - r, vecs, u + i * plan.room + r, g, room,
+                                      rows, &own)
                     else:
-                        gradient_tile_of_rows(arena + at, state + at, step, next_r - r, vecs, x, i + r, g, room, rows, &own)
+                        gradient_tile_of_rows(arena + at, state + at, step, next_r - r, vecs, x, i + r, g, room,
+                                              rows, &own)
                 if i == 0:
                     for each in range(p, p + tile_panels(vecs)):
                         bias_tiles(arena, plan, layer, each, span, state, &bias_rule)
@@ -552,13 +555,13 @@ cdef Epoch prediction(layout, parameters, x, y, loss, out, threads):
     else:
         _point[double](&epoch.job, x, None, out)
     epoch.predicts = True
-    epoch.job.threads = min(epoch.job.threads, epoch.work.plan.rows)  # each has rows, the first one too: it sees signals
+    epoch.job.threads = min(epoch.job.threads, epoch.work.plan.rows)  # each has rows: the first sees signals
     epoch.go_alone_if_short()
     return epoch
 
 
 def predict(layout, parameters, x, threads):
-    """The outputs (N, O) for the rows of x (N, I): the same bits for a row whatever other rows are predicted with it."""
+    """The outputs (N, O) for the rows of x (N, I): the same bits for a row whatever others are predicted with it."""
     cdef Py_ssize_t n = len(x)
     sizes = layout.sizes
     out = np.empty((n, sizes[-1]), parameters.dtype)

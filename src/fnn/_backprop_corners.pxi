@@ -1,4 +1,5 @@
-# Activations with a corner (eq. 2a), whose slopes and offset are learnt: v from z, and back g and the corner's gradient.
+# Activations with a corner (eq. 2a), whose slopes and offset are learnt: v from z, and back g and the corner's
+# gradient.
 
 cdef void bend_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share) noexcept nogil:
     """Eq. 2a for one layer: v, which is z still, becomes phi(z), and z is kept beside it."""
@@ -20,8 +21,8 @@ cdef void bend_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *s
 
 
 cdef void bend_back_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share) noexcept nogil:
-    """Eq. 6a for one layer: its g, which is the slope by v still, becomes that by z, and what each row adds to the gradient
-    of the corners takes the place of z."""
+    """Eq. 6a for one layer: its g, which is the slope by v still, becomes that by z, and what each row adds to the
+    gradient of the corners takes the place of z."""
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t panel = 2 * plan.lanes, p, r, j, o, at, width, matrix = plan.room * padded(layer.outputs, panel)
     cdef const real *left

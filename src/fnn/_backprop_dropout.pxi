@@ -46,8 +46,8 @@ cdef inline int factor_code(const Layer *layer) noexcept nogil:
 
 
 cdef void drop_back_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share) noexcept nogil:
-    """Eq. 6b for one layer: its g, which is the slope by what dropout has left of v, becomes that by z, or by a corner's
-    v."""
+    """Eq. 6b for one layer: its g, which is the slope by what dropout has left of v, becomes that by z, or by a
+    corner's v."""
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t panel = 2 * plan.lanes, p, at
     for p in range(share.first, share.last):

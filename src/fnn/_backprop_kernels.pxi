@@ -30,7 +30,8 @@ cdef extern from "_simd.h" nogil:
     void output_rows(void *g, double *losses, const void *z, Py_ssize_t stride, const void *y,
                      const Py_ssize_t *labels, const Py_ssize_t *order, const void *weights, Py_ssize_t rows,
                      Py_ssize_t n, int loss, int code, double slope, double scale, double ceiling)
-    void activate_rows(void *out, const void *z, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, int code, double slope)
+    void activate_rows(void *out, const void *z, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, int code,
+                       double slope)
     double sum_of_squares(void *w, Py_ssize_t rows, Py_ssize_t columns)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(const void *w, Py_ssize_t n)
@@ -45,8 +46,8 @@ cdef extern from "_simd.h" nogil:
                        const void *activation, int code, double slope)
     void gradient_tile(void *w, void *state, Py_ssize_t w_panel, Py_ssize_t rows, Py_ssize_t vecs, const void *a,
                        const void *g, Py_ssize_t g_panel, Py_ssize_t batch, const fnn_rule *rule)
-    void gradient_tile_of_rows(void *w, void *state, Py_ssize_t w_panel, Py_ssize_t rows, Py_ssize_t vecs, const void *x,
-                               Py_ssize_t first, const void *g, Py_ssize_t g_panel, Py_ssize_t batch,
+    void gradient_tile_of_rows(void *w, void *state, Py_ssize_t w_panel, Py_ssize_t rows, Py_ssize_t vecs,
+                               const void *x, Py_ssize_t first, const void *g, Py_ssize_t g_panel, Py_ssize_t batch,
                                const fnn_rule *rule)
     void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
@@ -63,9 +64,10 @@ cdef extern from "_simd.h" nogil:
                         Py_ssize_t terms, const void *bias, bint finish, int code, double slope, bint goes_on)
     void sparse_backward(void *c, Py_ssize_t panel, const fnn_lists *lists, const void *wt, Py_ssize_t step, bint start,
                          bint finish, const void *activation, int code, double slope)
-    void sparse_gradient(void *w, void *state, Py_ssize_t step, const fnn_lists *lists, Py_ssize_t begin, Py_ssize_t end,
-                         const void *g, Py_ssize_t panel, void *partial, bint start, bint finish, const fnn_rule *rule)
-    void settle_turned(void *w, void *state, Py_ssize_t vecs, const void *partial, Py_ssize_t count, const fnn_rule *rule)
+    void sparse_gradient(void *w, void *state, Py_ssize_t step, const fnn_lists *lists, Py_ssize_t begin,
+                         Py_ssize_t end, const void *g, Py_ssize_t panel, void *partial, bint start, bint finish, const fnn_rule *rule)
+    void settle_turned(void *w, void *state, Py_ssize_t vecs, const void *partial, Py_ssize_t count,
+                       const fnn_rule *rule)
     void pack_rows(void *panel, const void *frm, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t columns)
     void unpack_rows(void *to, Py_ssize_t stride, const void *panel, Py_ssize_t rows, Py_ssize_t columns)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
@@ -84,8 +86,8 @@ cdef extern from "_simd.h" nogil:
         double slope, rate
         int code
     # bytes: of the shortest vector that holds every layer, 16, 32 or 64.
-    double narrow_rows(void *arena, int bytes, const fnn_layer *layers, Py_ssize_t n_layers, const void *x, const void *y,
-                       const Py_ssize_t *order, Py_ssize_t count, double scale, double limit)
+    double narrow_rows(void *arena, int bytes, const fnn_layer *layers, Py_ssize_t n_layers, const void *x,
+                       const void *y, const Py_ssize_t *order, Py_ssize_t count, double scale, double limit)
     void online_update_forward(void *out, Py_ssize_t vecs, void *w, const void *bias, const void *before,
                                const int32_t *listed, Py_ssize_t n_listed, const void *g, double rate, double limit,
                                const void *u, const int32_t *fresh, Py_ssize_t n_fresh, int code, double slope)
@@ -100,7 +102,8 @@ cdef extern from "_team.h" nogil:
         pass
     fnn_team *fnn_assemble()
     int fnn_muster(fnn_team *team, int threads)
-    void fnn_work(fnn_team *team, int threads, void (*work)(const void *task, int thread) noexcept nogil, const void *task)
+    void fnn_work(fnn_team *team, int threads, void (*work)(const void *task, int thread) noexcept nogil,
+                  const void *task)
     void fnn_dismiss(fnn_team *team)
     void fnn_meet(fnn_meeting *meeting, int threads)
     Py_ssize_t fnn_take(Py_ssize_t *next, Py_ssize_t count)

@@ -1,5 +1,5 @@
-# Mini-batch training: a chunk of rows through the sweep and its update, and an epoch of such steps, the batches whole or
-# as two halves that need nothing of each other until their gradients are added.
+# Mini-batch training: a chunk of rows through the sweep and its update, and an epoch of such steps, the batches whole
+# or as two halves that need nothing of each other until their gradients are added.
 
 cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const Chunk *chunk, const fnn_rule *rule,
                      double scale, const Draw *draw) noexcept nogil:
@@ -107,8 +107,8 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
 
 cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int half, const Chunk *batch,
                        const fnn_rule *rule, double scale, Draw draw) noexcept nogil:
-    """One half of a batch through the sweep, in chunks that have half of the panels' rows to themselves, and its share of
-    the epoch's loss.  rule: of the last of the gradient's sums, where the half is one chunk; else NULL."""
+    """One half of a batch through the sweep, in chunks that have half of the panels' rows to themselves, and its share
+    of the epoch's loss.  rule: of the last of the gradient's sums, where the half is one chunk; else NULL."""
     cdef Py_ssize_t l, r, rows, start = batch.batch_start, end = start + batch.batch_rows
     cdef Py_ssize_t middle = start + (batch.batch_rows + 1) // 2
     cdef double total = 0

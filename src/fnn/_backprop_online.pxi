@@ -166,7 +166,8 @@ cdef void narrow_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
 
 
 cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *counts, int thread) noexcept nogil:
-    """Every sample in order, as one of the team's threads: they share the first layer's neurons, thread 0 does the rest.
+    """Every sample in order, as one of the team's threads: they share the first layer's neurons, thread 0 does the
+    rest.
 
     The first layer's weights move when the next row comes: each is then read and written once for two rows.
     """

@@ -10,8 +10,8 @@ cdef inline Py_ssize_t vectors(Py_ssize_t columns, Py_ssize_t vector) noexcept n
 
 
 cdef inline Py_ssize_t tile_vectors(Py_ssize_t columns, Py_ssize_t panels, Py_ssize_t vector) noexcept nogil:
-    """Vectors that a tile takes of so many weight panels, the first of which starts `columns` before the matrix's end: those
-    of two panels if there are two of two vectors each."""
+    """Vectors that a tile takes of so many weight panels, the first of which starts `columns` before the matrix's end:
+    those of two panels if there are two of two vectors each."""
     return 4 if FNN_VECS == 4 and panels > 1 and columns > 3 * vector else vectors(columns, vector)
 
 
@@ -92,8 +92,8 @@ cdef inline real *block_of_weights(real *arena, const Plan *plan, int thread) no
 
 cdef void pack_block(real *block, const Plan *plan, const Layer *layer, Py_ssize_t o, Py_ssize_t k,
                      Py_ssize_t inner) noexcept nogil:
-    """Pack the weights from the inputs [k, k + inner), at most INNER, to the panel of neuron o from the flat vector, and
-    with k = 0 their biases behind them."""
+    """Pack the weights from the inputs [k, k + inner), at most INNER, to the panel of neuron o from the flat vector,
+    and with k = 0 their biases behind them."""
     cdef Py_ssize_t panel = 2 * plan.lanes, columns = min(panel, layer.outputs - o)
     cdef const real *w = <const real *>plan.flat + layer.flat + o
     pack_rows(block, w + k * layer.outputs, layer.outputs, inner, columns)

@@ -15,11 +15,11 @@ cdef double FEW_OPERATIONS = 3e6  # of float32, half of float64: below that a wo
 cdef double TICK_SECONDS = 0.02
 cdef double CHUNK_SECONDS = 0.25  # of one thread's work at most between two looks at signals, unless it is FEWEST_ROWS
 cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much as a few thousand operations
-# What decides how many threads a step is worth: the rate of one of them for each number in a vector, the rate at which one
-# core takes over what another has written, the price of the barriers.  The last two are no measurements: they were chosen
-# so that the rule picks the faster of one and two threads on the five mini-batch workloads of benchmarks/ (2-core Xeon).
-# Measured alone there, a core reads what the other wrote at 20 GB/s and a barrier takes 0.08 us; why two threads gain less
-# than these allow is not known yet.
+# What decides how many threads a step is worth: the rate of one of them for each number in a vector, the rate at which
+# one core takes over what another has written, the price of the barriers.  The last two are no measurements: they were
+# chosen so that the rule picks the faster of one and two threads on the five mini-batch workloads of benchmarks/
+# (2-core Xeon). Measured alone there, a core reads what the other wrote at 20 GB/s and a barrier takes 0.08 us; why two
+# threads gain less than these allow is not known yet.
 cdef double OPERATIONS_A_SECOND = 7.5e9
 cdef double BYTES_A_SECOND = 1e10
 cdef double SECONDS_TO_MEET = 5e-7
@@ -46,8 +46,8 @@ cdef struct Layer:
     Py_ssize_t weights  # offset in the parameters, the state and the gradient: panels of `height` rows
     Py_ssize_t transposed  # offset in the arena (online): W^T in panels of O rows, where O is small; else 0
     Py_ssize_t u, v, g  # offsets in the arena: the layer's input, its output, its delta, in panels of R rows
-    # Offset in the arena, with a corner: three matrices in panels of R rows, of which the first holds z until, on the way
-    # back, all take what each row adds to the gradient of left slope, offset and right slope; else 0.
+    # Offset in the arena, with a corner: three matrices in panels of R rows, of which the first holds z until, on the
+    # way back, all take what each row adds to the gradient of left slope, offset and right slope; else 0.
     Py_ssize_t bend
     Py_ssize_t index  # offset in the index list of its inputs (online)
     bint may_list  # whether its shape lets its products skip zeros of u
@@ -74,7 +74,7 @@ cdef struct Plan:
     Py_ssize_t input_delta  # offset in the arena of the slope of the loss by the input of a layer that skips
     const void *flat  # parameters (P,) that a prediction for few rows packs as it needs them; else NULL
     Py_ssize_t block_bytes  # of a layer's input that the gradient takes at once
-    Py_ssize_t block  # offset in the arena of each thread's block of W^T, or of W: panels of INNER rows and one of biases
+    Py_ssize_t block  # offset in the arena of each thread's panels of W^T, or of W: INNER rows and one of biases
     Py_ssize_t list_rows  # rows of which there are lists at a time
     Py_ssize_t lists, lists_room  # offset in the arena of each thread's lists of a product that skips zeros; their room
     Layer *layers

@@ -1,8 +1,9 @@
 # Which rows go through the sweep at once, which of them and of the neurons are whose among the team's threads, and how
 # inputs come there: gathered in panels or read where they lie, and asked for before they are needed.
 
-# What one of the team's threads computes of a layer: rows [begin, end), panels [first, last).  Functions get a pointer: a
-# copy, as wide as a vector, of what was just written number by number waits until all stores before it are in the cache.
+# What one of the team's threads computes of a layer: rows [begin, end), panels [first, last).  Functions get a pointer:
+# a copy, as wide as a vector, of what was just written number by number waits until all stores before it are in the
+# cache.
 cdef struct Share:
     Py_ssize_t begin, end, first, last
 
@@ -39,8 +40,8 @@ cdef struct Rows:  # [begin, end) of a chunk
 
 
 cdef Rows rows_read_by(const Plan *plan, Py_ssize_t rows, int thread, int threads) noexcept nogil:
-    """The rows of x that a thread reads: to gather its own, or all of them, into a copy of its own or where they lie: to
-    take over what another core has just written costs more than to read the data a second time."""
+    """The rows of x that a thread reads: to gather its own, or all of them, into a copy of its own or where they lie:
+    to take over what another core has just written costs more than to read the data a second time."""
     cdef Rows found
     found.begin, found.end = 0, rows
     if not plan.own_input and plan.row_table is NULL:
@@ -75,7 +76,8 @@ cdef void gather_rows(real *arena, const Plan *plan, const Job *job, const Chunk
     read_rows(arena, plan, job, chunk.start, rows_read_by(plan, chunk.rows, thread, job.threads), thread)
 
 
-cdef void read_rows(real *arena, const Plan *plan, const Job *job, Py_ssize_t start, Rows rows, int thread) noexcept nogil:
+cdef void read_rows(real *arena, const Plan *plan, const Job *job, Py_ssize_t start, Rows rows,
+                    int thread) noexcept nogil:
     """Copy inputs from `start` on in the epoch's order, `rows` of them, to this thread's, or note where they lie."""
     cdef Py_ssize_t r
     cdef const void **table = rows_of(plan, thread)

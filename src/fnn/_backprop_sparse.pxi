@@ -68,7 +68,7 @@ cdef inline bint is_sparse(const fnn_lists *lists, Py_ssize_t rows, Py_ssize_t t
 
 
 cdef bint list_sparse(const fnn_lists *lists, real *rows, Py_ssize_t room, Py_ssize_t terms) noexcept nogil:
-    """List the rows of a matrix in panels of `room` rows, of its first `terms` columns, if that pays; return whether."""
+    """List the rows of a matrix in panels of `room` rows, of its first `terms` columns, if it pays; return whether."""
     cdef Py_ssize_t panel = 2 * lanes(rows)
     if lists.rows < LEAST_LISTED:
         return False

@@ -18,8 +18,8 @@ cdef class Workspace:
     keep_gradient : bool, default False
         Whether there is room for a gradient even where one chunk is a whole batch.
     halves : bool, optional
-        Whether a batch goes through as two halves that a thread each may take; unless given, where that should save time.
-        It changes the order of the gradient's sums, so it depends on nothing but the shape.
+        Whether a batch goes through as two halves that a thread each may take; unless given, where that should save
+        time. It changes the order of the gradient's sums, so it depends on nothing but the shape.
     flat : numpy.ndarray of shape (P,), optional
         Parameters that the way forward packs block by block each time it comes to them, instead of those that `load`
         copies: less work for few rows.  The layout has no corners.
@@ -150,11 +150,11 @@ cdef class Workspace:
             self.plan.flat = &doubles[0]
 
     def _plan_inputs(self, Py_ssize_t at, Py_ssize_t spare):
-        """Find room for the gathered inputs at offset `at`, and for the lists of products that skip zeros, in what is left
-        of three batches of activations; return the numbers that they take.
+        """Find room for the gathered inputs at offset `at`, and for the lists of products that skip zeros, in what is
+        left of three batches of activations; return the numbers that they take.
 
-        Lists come before inputs of each thread's own: to take over inputs from another core should cost a step less than
-        its zeros do (docs/engine.md).
+        Lists come before inputs of each thread's own: to take over inputs from another core should cost a step less
+        than its zeros do (docs/engine.md).
         """
         cdef Plan *plan = &self.plan
         cdef Py_ssize_t l, copies, one = plan.room * padded(plan.layers[0].inputs, 2 * plan.lanes), lists, fewest
@@ -189,8 +189,8 @@ cdef class Workspace:
         return wanted
 
     def _fit_lists(self, Py_ssize_t at, Py_ssize_t spare, Py_ssize_t fewest):
-        """Find room for each thread's lists at offset `at`, as many of them as there is room for; return the numbers that
-        they take, 0 where not even the fewest fit."""
+        """Find room for each thread's lists at offset `at`, as many of them as there is room for; return the numbers
+        that they take, 0 where not even the fewest fit."""
         cdef Plan *plan = &self.plan
         cdef Py_ssize_t width = 4 if self.single else 8
         plan.lists, plan.list_rows = at, max(plan.rows, FNN_TERMS) * pieces(LISTED_INPUTS, FNN_TERMS)
@@ -213,7 +213,7 @@ cdef class Workspace:
         return self._halved_seconds(2) < HALVING_GAIN * min(self._seconds(1), self._seconds(2))
 
     cdef double _halved_seconds(self, int team):
-        """Estimate the time of a step of all rows, as two halves: half of the gradient and of the weights cross cores."""
+        """Estimate the time of a step of all rows, as two halves: half of the gradient and the weights cross cores."""
         cdef Layer *layer
         cdef Py_ssize_t l
         cdef double alone = 0, crossing
@@ -292,8 +292,8 @@ cdef class Workspace:
         self.row_losses = np.zeros(self.plan.rows)
 
     def _leave_inputs_where_they_are(self):
-        """Read the inputs of small batches in x itself, unless a skip joins them, dropout changes them or so many rows lie a
-        multiple of 4 KiB apart that they would push each other out of the first-level cache."""
+        """Read the inputs of small batches in x itself, unless a skip joins them, dropout changes them or so many rows
+        lie a multiple of 4 KiB apart that they would push each other out of the first-level cache."""
         cdef Plan *plan = &self.plan
         cdef Py_ssize_t[::1] table
         in_a_set = plan.rows * gcd(plan.layers[0].inputs * (4 if self.single else 8), 4096) / 4096
@@ -415,7 +415,7 @@ cdef class Workspace:
         _panels(self, which, l, np.ascontiguousarray(values), True, number)
 
     def put_layers(self, layers, rows):
-        """Copy some rows of [x, v_1, ..., v_(L-1)] into the panels that layers read, and join what some of them read."""
+        """Copy some rows of [x, v_1, ..., v_(L-1)] into the panels that layers read; join what some of them read."""
         cdef Py_ssize_t l
         cdef Share share
         self.put("u", 0, layers[0][rows])

@@ -44,8 +44,8 @@ FNN_INLINE void FN(masks_of)(INTS masks[FNN_NUMBERS / LANES], fnn_answers answer
 #endif
 }
 
-/* Eq. 2b for n neurons of a row, from number `first` on: those whose random number is less than `below` are dropped, the
-   others divided by the share that is kept.  n is a multiple of the panel. */
+/* Eq. 2b for n neurons of a row, from number `first` on: those whose random number is less than `below` are dropped,
+   the others divided by the share that is kept.  n is a multiple of the panel. */
 FNN_INLINE void FN(drop_values)(REAL *v, ptrdiff_t n, uint32_t first, uint64_t key, uint32_t below, double kept) {
     const fnn_numbers limit = (fnn_numbers){0} + below;
     const REAL scale = (REAL)(1 / kept);

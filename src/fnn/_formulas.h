@@ -141,8 +141,8 @@ FNN_INLINE VEC FN(exponentials)(REAL *e, const REAL *z, ptrdiff_t n, VEC *peak) 
     return total;
 }
 
-/* Eq. 2 for up to a vector of rows of at most PANEL outputs, one row a lane: out (rows, n), z with rows `stride` numbers
-   apart.  A row's sums do not depend on what other rows are with it. */
+/* Eq. 2 for up to a vector of rows of at most PANEL outputs, one row a lane: out (rows, n), z with rows `stride`
+   numbers apart.  A row's sums do not depend on what other rows are with it. */
 static void FN(activate_rows)(REAL *out, const REAL *z, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t n, int code,
                               double slope) {
     REAL lanes[PANEL * LANES];

@@ -201,7 +201,8 @@ FNN_INLINE void FN(online_rows)(const int together, const int propagate, const i
 }
 
 /* The same for all panels of `together` rows, whose back-propagated sums then are complete. */
-FNN_INLINE void FN(online_propagate)(const int together, const int propagate, REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u,
+FNN_INLINE void FN(online_propagate)(const int together, const int propagate, REAL *w, ptrdiff_t inputs,
+                                     ptrdiff_t outputs, const REAL *u,
                                      const int32_t *index, const REAL *g, REAL rate, VEC limit, REAL *delta) {
     VEC sums[4];
     for (int r = 0; r < together; r++) sums[r] = FN(splat)(0);
@@ -216,7 +217,8 @@ FNN_INLINE void FN(online_propagate)(const int together, const int propagate, RE
 
 /* Eq. 5 and 6 for one row through the panels of W^T, where O is small: delta = (g W^T) * phi'(z) of the layer below,
    whose activation is u; and W^T itself steps as W does, with the same roundings.  No sum crosses lanes. */
-FNN_INLINE void FN(online_transposed_body)(const int propagate, const int vecs, REAL *delta, REAL *wt, ptrdiff_t outputs, const REAL *u,
+FNN_INLINE void FN(online_transposed_body)(const int propagate, const int vecs, REAL *delta, REAL *wt,
+                                           ptrdiff_t outputs, const REAL *u,
                                            const REAL *g, REAL rate, VEC limit, int code, REAL slope) {
     VEC sums[2][2], steps[2];
     for (int v = 0; v < vecs; v++) {

@@ -40,7 +40,7 @@ enum { PASS_FLOORED, PASS_LIMITED, PASS_CLAMPED };
 #define PASS_ADDRESS(p) (void)p
 #endif
 
-/* Ask for `vecs` vectors of a row that are soon at hand in the first-level cache; beyond the last row it does no harm. */
+/* Ask for `vecs` vectors of a row that are soon at hand in the first-level cache; beyond the last row no harm. */
 FNN_INLINE void pass_fetch(const int vecs, const float *row) {
 #if FNN_BYTES
     FNN_UNROLL for (int v = 0; v < vecs; v += 64 / FNN_BYTES) __builtin_prefetch(row + v * PASS_LANES, 1, 3);

@@ -3,8 +3,8 @@
 """The passes of the C++ class FloatNeuralNet, compiled.  `_pass_numpy.py` holds the same functions in the same order.
 
 A. Built once per instruction set, without contraction into fused multiply-adds: every operation is rounded by itself
-   and every sum taken in the class's own order, so that these results too are the class's, bit for bit.  Where the order
-   leaves room for vectors, over neurons and over inputs, `_pass.h` holds the loops.
+   and every sum taken in the class's own order, so that these results too are the class's, bit for bit.  Where the
+   order leaves room for vectors, over neurons and over inputs, `_pass.h` holds the loops.
 B. Here are the way of samples through the levels, forward and backward, and the functions that are called; every other
    idea has its own `.pxi` file, included as text.  The parameters are worked on where they lie, in the arrays of
    `_pass_state.State`; a `Bound` points at them.

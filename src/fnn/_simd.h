@@ -2,7 +2,8 @@
    headers are read; the sweep that calls them is _backprop.pyx.
 
    A. One source for every build.  GCC's and Clang's vector extensions take the width that the compiler's flags allow:
-      64 bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain C.
+      64 bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain
+      C.
    B. One source for float and double.  The file includes itself once for each (_both_types.h), and so _vector_math.h,
       _formulas.h, _dropout.h, _tiles.h, _sparse.h, _online.h and _narrow.h.  FN(name) is name_f32 or name_f64, and the
       macros at the end of the common part choose between the two by the type of a pointer.
@@ -57,16 +58,15 @@
 #define FNN_INNER 256
 #endif
 
-/* Ask for a cache line that is needed soon, or within some tens of cycles. */
+/* Ask for a cache line that is needed soon. */
+FNN_INLINE void fetch_line(const void *next) {
 #if FNN_BYTES
-#define FNN_FETCH(next, level)                         \
-    __builtin_prefetch(next, 0, level);                \
-    __asm__ volatile("" : : "r"(next)) /* GCC drops calls of a function that does nothing but this */
+    __builtin_prefetch(next, 0, 2);
+    __asm__ volatile("" : : "r"(next)); /* GCC drops calls of a function that does nothing but this */
 #else
-#define FNN_FETCH(next, level) (void)(next)
+    (void)next;
 #endif
-FNN_INLINE void fetch_line(const void *next) { FNN_FETCH(next, 2); }
-FNN_INLINE void fetch_now(const void *next) { FNN_FETCH(next, 3); }
+}
 
 /* Eight vectors that a loop adds to: GCC moves them from register to register unless they must be in one at its end. */
 #if FNN_BYTES && defined(__x86_64__)
@@ -93,7 +93,7 @@ typedef struct {
     ptrdiff_t second; /* from a number of the first state (velocity, moment, moves) to that of the second */
     ptrdiff_t carried; /* from there to the gradient over the batch's other half, which is to be added; 0: none */
     int kind;
-    int brakes, fixed_nu; /* FISTA: whether there is a second state, the last gradient; whether all moves are repeated */
+    int brakes, fixed_nu; /* FISTA: is there a second state, the last gradient; are all moves repeated */
 } fnn_rule;
 
 #define FNN_QUAD 4 /* panels, of eight vectors, that a list is multiplied with at once */

@@ -5,7 +5,8 @@
       with every four panels of the other matrix: eight sums of one row are enough to hide the latency of each.
    B. A factor is loaded for every term, where a tile of _tiles.h has it in a register for many rows: FNN_TERMS rows of
       four panels stay in the first-level cache meanwhile, and lists pay where enough is zero.
-   C. A gradient behind dense inputs goes by lists of the deltas: it is summed neuron by neuron and turned into rows of W.
+   C. A gradient behind dense inputs goes by lists of the deltas: it is summed neuron by neuron and turned into rows of
+      W.
    D. A sum takes its terms in the order in which a tile would: the same bits, for zeros add nothing. */
 
 /* List what is not zero in the first `terms` numbers of the rows [begin, end), which lie in panels `panel` numbers
@@ -154,8 +155,8 @@ static void FN(sparse_gradient)(REAL *w, REAL *state, ptrdiff_t step, const fnn_
     }
 }
 
-/* Eq. 8 and 9 for the weights from four panels of inputs to `count` neurons of one panel, `vecs` vectors wide.  partial:
- * the gradient of each neuron's weights, rows of four panels, which turn into rows of W here. */
+/* Eq. 8 and 9 for the weights from four panels of inputs to `count` neurons of one panel, `vecs` vectors wide.
+ * partial: the gradient of each neuron's weights, rows of four panels, which turn into rows of W here. */
 static void FN(settle_turned)(REAL *w, REAL *state, int vecs, const REAL *partial, ptrdiff_t count,
                               const fnn_rule *rule) {
     const int simple = FN(steps_freely)(rule) && !rule->carried;

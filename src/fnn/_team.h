@@ -1,9 +1,9 @@
-/* A team of threads for _backprop.pyx: the caller and its helpers, who know nothing of Python, for one that had to get the
-   GIL would keep the others waiting for milliseconds.
+/* A team of threads for _backprop.pyx: the caller and its helpers, who know nothing of Python, for one that had to get
+   the GIL would keep the others waiting for milliseconds.
 
-   A. Helpers start when they are first needed and stay with their team.  Between two calls of fnn_work they look out for
-      the next one for FNN_LOOKOUT_SECONDS, as the epochs of a small data set follow each other, and then sleep.  When the
-      team is dismissed they end by themselves: nobody waits for that, and whoever leaves last frees the team.
+   A. Helpers start when they are first needed and stay with their team.  Between two calls of fnn_work they look out
+      for the next one for FNN_LOOKOUT_SECONDS, as the epochs of a small data set follow each other, and then sleep.
+      When the team is dismissed they end by themselves: nobody waits for that, and whoever leaves last frees the team.
    B. Within a call, threads that meet every few microseconds meet at a barrier that spins; it yields where one was put
       off its core.
    C. A forked child has no helpers: fnn_muster notices and starts new ones.
@@ -26,7 +26,7 @@ typedef void (*fnn_part)(const void *task, int thread);
 
 #define FNN_MOST_THREADS 1024
 #define FNN_PATIENCE 4096 /* looks before a waiting thread yields its core; a pause is about 16 of them */
-#define FNN_LOOKOUT_SECONDS 5e-5 /* about what it takes to wake a helper that sleeps */
+#define FNN_LOOKOUT_SECONDS 1.5e-4 /* about what it takes to wake a helper whose core sleeps too */
 
 typedef struct fnn_team fnn_team;
 typedef struct {
@@ -35,7 +35,7 @@ typedef struct {
 } fnn_helper;
 struct fnn_team {
     int call, finished; /* the number of the current call, 0 for none yet; helpers who are done with it */
-    int started, threads, asleep, over; /* helpers there are; threads that the call wants; helpers to be woken; dismissed */
+    int started, threads, asleep, over; /* helpers; threads that the call wants; helpers to be woken; dismissed */
     int members; /* helpers who have not left yet, and the owner */
     fnn_part work;
     const void *task;
@@ -142,8 +142,8 @@ static fnn_team *fnn_assemble(void) {
     return team;
 }
 
-/* Bring the team up to so many threads; returns how many there are now, for there may be no more to be had.  Signals are
-   the other threads' business. */
+/* Bring the team up to so many threads; returns how many there are now, for there may be no more to be had.  Signals
+   are the other threads' business. */
 static int fnn_muster(fnn_team *team, int threads) {
     sigset_t others, before;
     pthread_t helper_id;
@@ -201,7 +201,9 @@ static void fnn_dismiss(fnn_team *team) {
 }
 
 /* Take the next `count` of what the team shares out one piece after the other; where they begin. */
-static ptrdiff_t fnn_take(ptrdiff_t *next, ptrdiff_t count) { return __atomic_fetch_add(next, count, __ATOMIC_RELAXED); }
+static ptrdiff_t fnn_take(ptrdiff_t *next, ptrdiff_t count) {
+    return __atomic_fetch_add(next, count, __ATOMIC_RELAXED);
+}
 
 #else /* one thread */
 #define FNN_MOST_THREADS 1

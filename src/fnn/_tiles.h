@@ -1,9 +1,10 @@
 /* The three products of mini-batch training in tiles, part of _simd.h, which includes this file once for float and once
    for double.
 
-   A. A tile is `rows` by `vecs` vectors, one sum a register, from the first term to the last: 1 .. FNN_ROWS rows by 1 or
-      2 vectors of one panel, and half as many rows by 4 vectors of two panels where registers suffice (FNN_VECS).  Of two
-      panels 10 numbers are loaded for 24 multiply-adds, of one 14, which shows while others use the core's caches too.
+   A. A tile is `rows` by `vecs` vectors, one sum a register, from the first term to the last: 1 .. FNN_ROWS rows by 1
+      or 2 vectors of one panel, and half as many rows by 4 vectors of two panels where registers suffice (FNN_VECS).
+      Of two panels 10 numbers are loaded for 24 multiply-adds, of one 14, which shows while others use the core's
+      caches too.
    B. A finished tile of an activation or a delta leaves through phi or its derivative, one of the gradient through the
       saturated update: no product is read again for it.
    C. What else passes over parameters as a whole is here too: their update from a gradient in memory, their limit, the
@@ -84,12 +85,12 @@ FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_R
         ROWS_CASE(4, body, __VA_ARGS__) MORE_ROWS(body, __VA_ARGS__) PAIRS(body, __VA_ARGS__)                   \
     }
 
-/* Eq. 1 and 2: c = phi(a W + bias).  a: panels `step` numbers apart, or where x is given its rows from number `step` on.
- * bias NULL: goes on from the sums that c holds.  finish 0: leaves sums in c.  Two panels of c lie `c_panel` numbers apart,
- * those of W and of their biases `w_panel`. */
+/* Eq. 1 and 2: c = phi(a W + bias).  a: panels `step` numbers apart, or where x is given its rows from number `step`
+ * on. bias NULL: goes on from the sums that c holds.  finish 0: leaves sums in c.  Two panels of c lie `c_panel`
+ * numbers apart, those of W and of their biases `w_panel`. */
 FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, ptrdiff_t c_panel, const REAL *a,
-                                 const REAL *const *x, ptrdiff_t step, ptrdiff_t inner, const REAL *w, ptrdiff_t w_panel,
-                                 const REAL *bias, int finish, int code, REAL slope) {
+                                 const REAL *const *x, ptrdiff_t step, ptrdiff_t inner, const REAL *w,
+                                 ptrdiff_t w_panel, const REAL *bias, int finish, int code, REAL slope) {
     VEC sums[FNN_ROWS][FNN_VECS];
     FNN_UNROLL for (int r = 0; r < rows; r++)
         FNN_UNROLL for (int v = 0; v < vecs; v++)
@@ -123,8 +124,8 @@ static void FN(forward_tile_of_rows)(REAL *c, ptrdiff_t c_panel, int rows, int v
                (REAL)slope)
 }
 
-/* Eq. 5 and 6: c = (g W^T) * phi'(z).  first: starts from zero, else from c; finish: multiplies by the factor of v, whose
- * panels are as far apart as those of c. */
+/* Eq. 5 and 6: c = (g W^T) * phi'(z).  first: starts from zero, else from c; finish: multiplies by the factor of v,
+ * whose panels are as far apart as those of c. */
 FNN_INLINE void FN(backward_body)(const int rows, const int vecs, REAL *c, ptrdiff_t c_panel, const REAL *g,
                                   ptrdiff_t g_panel, ptrdiff_t inner, const REAL *wt, ptrdiff_t wt_panel, int first,
                                   int finish, const REAL *activation, int code, REAL slope) {
@@ -143,8 +144,8 @@ FNN_INLINE void FN(backward_body)(const int rows, const int vecs, REAL *c, ptrdi
 static void FN(backward_tile)(REAL *c, ptrdiff_t c_panel, int rows, int vecs, const REAL *g, ptrdiff_t g_panel,
                               ptrdiff_t inner, const REAL *wt, ptrdiff_t wt_panel, int first, int finish,
                               const REAL *activation, int code, double slope) {
-    EACH_SHAPE(rows, vecs, FN(backward_body), c, c_panel, g, g_panel, inner, wt, wt_panel, first, finish, activation, code,
-               (REAL)slope)
+    EACH_SHAPE(rows, vecs, FN(backward_body), c, c_panel, g, g_panel, inner, wt, wt_panel, first, finish, activation,
+               code, (REAL)slope)
 }
 
 FNN_INLINE VEC FN(root)(VEC x) {
@@ -158,7 +159,7 @@ FNN_INLINE VEC FN(root)(VEC x) {
 #endif
 }
 
-/* Eq. 9 for one vector: a weight stops at the floor first; one that stands on it is thrown to the other side of zero. */
+/* Eq. 9 for one vector: a weight stops at the floor first; one that stands on it is thrown to the other side of 0. */
 FNN_INLINE VEC FN(limited)(VEC stepped, VEC old, const fnn_rule *rule) {
     const VEC limit = FN(splat)((REAL)rule->saturation), floor = FN(splat)((REAL)rule->floor), zero = FN(splat)(0);
     VEC value = FN(smaller)(limit, stepped);
@@ -230,10 +231,11 @@ static void FN(settle_all)(REAL *w, REAL *state, const VEC *gradient, int n, con
     for (int j = 0; j < n; j++) FN(settle)(w + j * LANES, state + j * LANES, gradient[j], rule);
 }
 
-/* Eq. 7 to 9: rows of one panel of weights, or of two, from sum_b a[b, r] g[b, :].  w, state: panels `w_panel` numbers apart;
- * a, g: rows of panels, those of g `g_panel` apart; where x is given a[b] are its rows from number `first` on. */
-FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, ptrdiff_t w_panel, const REAL *a,
-                                  const REAL *const *x, ptrdiff_t first, const REAL *g, ptrdiff_t g_panel,
+/* Eq. 7 to 9: rows of one panel of weights, or of two, from sum_b a[b, r] g[b, :].  w, state: panels `w_panel` numbers
+ * apart; a, g: rows of panels, those of g `g_panel` apart; where x is given a[b] are its rows from number `first`
+ * on. */
+FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL *state, ptrdiff_t w_panel,
+                                  const REAL *a, const REAL *const *x, ptrdiff_t first, const REAL *g, ptrdiff_t g_panel,
                                   ptrdiff_t batch, const fnn_rule *rule) {
     const int width = WIDTH(vecs), across = vecs > 1 ? 2 : 1; /* numbers and vectors in a row of a panel of weights */
     VEC sums[FNN_ROWS][FNN_VECS];
@@ -244,10 +246,8 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
         FNN_UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(PLACE(w + (rows + r) * width, v, w_panel), 1, 3);
 #endif
     if (x)
-        for (ptrdiff_t b = 0; b < batch; b++, g += PANEL) {
-            fetch_now(x[b] + first + 64 / REAL_SIZE); /* too many rows for the CPU to see that each goes on */
+        for (ptrdiff_t b = 0; b < batch; b++, g += PANEL)
             FN(add_products)(rows, vecs, sums, x[b] + first, 1, g, g_panel);
-        }
     else
         for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL)
             FN(add_products)(rows, vecs, sums, a, 1, g, g_panel);
@@ -339,8 +339,8 @@ static void FN(fetch_ahead)(const REAL *next, ptrdiff_t n, ptrdiff_t part, ptrdi
     for (ptrdiff_t j = n * part / parts; j < end; j += line) fetch_line(next + j);
 }
 
-/* Copy rows of `columns` numbers, a panel's at most, from a matrix with rows `stride` numbers apart into a panel of weights,
- * whose padding becomes zero. */
+/* Copy rows of `columns` numbers, a panel's at most, from a matrix with rows `stride` numbers apart into a panel of
+ * weights, whose padding becomes zero. */
 static void FN(pack_rows)(REAL *panel, const REAL *from, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t columns) {
     if (columns == PANEL)
         for (ptrdiff_t r = 0; r < rows; r++, panel += PANEL, from += stride) {
