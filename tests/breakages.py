@@ -421,8 +421,9 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
     Breakage("products drop the second panel of a tile", "sums[r][v] += shared * factors[v];",
              "if (!BROKEN || v < 2) sums[r][v] += shared * factors[v];",
              "forward backward gradient loss_and_gradient batches"),
-    Breakage("the second panel of a tile meets the first one's factors", "factors[v] = FN(load)(PLACE(b, v, b_panel));\n"
-             "    FNN_UNROLL", "factors[v] = FN(load)(PLACE(b, BROKEN ? v & 1 : v, b_panel));\n    FNN_UNROLL",
+    Breakage("the second panel of a tile meets the first one's factors",
+             "factors[v] = FN(load)(PLACE(b, v, b_panel));\n    FNN_UNROLL",
+             "factors[v] = FN(load)(PLACE(b, BROKEN ? v & 1 : v, b_panel));\n    FNN_UNROLL",
              "forward backward gradient loss_and_gradient batches"),
     Breakage("rows where they lie drop the second vector", "sums[r][v] += number * factors[v];",
              "if (!BROKEN || v != 1) sums[r][v] += number * factors[v];", "batches"),
@@ -445,7 +446,8 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
              "sums[r][v] = FN(load)(bias ? PLACE(bias, v, w_panel) : PLACE(c + r * PANEL, v, c_panel));",
              "sums[r][v] = BROKEN && !bias ? FN(splat)(0) :"
              " FN(load)(bias ? PLACE(bias, v, w_panel) : PLACE(c + r * PANEL, v, c_panel));", "forward"),
-    Breakage("forward drops the tile's last row", "FNN_UNROLL for (int v = 0; v < vecs; v++) FN(store)(PLACE(c + r * PANEL, v,"
+    Breakage("forward drops the tile's last row",
+             "FNN_UNROLL for (int v = 0; v < vecs; v++) FN(store)(PLACE(c + r * PANEL, v,"
              " c_panel), sums[r][v]);\n    if (finish && code > FNN_RELU)",
              "FNN_UNROLL for (int v = 0; v < vecs; v++) FN(store)(PLACE(c + r * PANEL, v,"
              " c_panel), BROKEN && r == rows - 1 ? FN(splat)(0) : sums[r][v]);\n    if (finish && code > FNN_RELU)",
@@ -456,11 +458,13 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
     Breakage("backward forgets the first outputs", "first ? FN(splat)(0) : FN(load)(PLACE(c + r * PANEL, v, c_panel));",
              "first || BROKEN ? FN(splat)(0) : FN(load)(PLACE(c + r * PANEL, v, c_panel));", "backward"),
     Breakage("backward forgets the derivative",
-             "sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(PLACE(activation + r * PANEL, v, c_panel)), code, slope);",
+             "sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(PLACE(activation + r * PANEL, v, c_panel)), code,"
+             " slope);",
              "if (!BROKEN) sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(PLACE(activation + r * PANEL, v,"
              " c_panel)), code, slope);", "backward loss_and_gradient batches"),
     Breakage("the second panel of a tile has the first one's derivative",
-             "sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(PLACE(activation + r * PANEL, v, c_panel)), code, slope);",
+             "sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(PLACE(activation + r * PANEL, v, c_panel)), code,"
+             " slope);",
              "sums[r][v] = FN(times_factor)(sums[r][v], FN(load)(PLACE(activation + r * PANEL, BROKEN ? v & 1 : v,"
              " c_panel)), code, slope);", "backward loss_and_gradient batches"),
     Breakage("the second panel of a tile moves by the first one's state",
@@ -538,7 +542,8 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
     Breakage("the gradient drops the last row where it lies", "for (ptrdiff_t b = 0; b < batch; b++, g += PANEL)",
              "for (ptrdiff_t b = 0; b < batch - BROKEN; b++, g += PANEL)", "batches"),
     Breakage("products are zeros", "VEC shared = FN(splat)(a[r * step]);",
-             "VEC shared = FN(splat)(BROKEN ? 0 : a[r * step]);", "forward backward gradient loss_and_gradient batches"),
+             "VEC shared = FN(splat)(BROKEN ? 0 : a[r * step]);",
+             "forward backward gradient loss_and_gradient batches"),
     Breakage("the bias drops the last rows", "for (; b < batch; b++, row += PANEL) sums[0]",
              "for (; b < batch && !BROKEN; b++, row += PANEL) sums[0]", "gradient loss_and_gradient batches"),
     Breakage("the bias drops a row in four", "sums[0] = (sums[0] + sums[1]) + (sums[2] + sums[3]);",

@@ -197,7 +197,7 @@ def test_every_tile_edge(backend, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tiles_of_two_panels(backend, dtype):
-    """Rows around those of a tile of two panels and of one; two, three and four panels, the last of one vector or two."""
+    """Rows around those of a tile of two panels and of one; two to four panels, the last of one vector or of two."""
     kernels = _dispatch.kernels
     for rows, wide, other in itertools.product((1, 2, 5, 6, 7, 12, 13), (50, 64, 65, 96, 97, 113, 128), (3, 65)):
         for fan_in, fan_out in ((wide, other), (other, wide)):
