@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 import pickle
+import re
 import warnings
 
 import joblib
@@ -154,6 +155,16 @@ def test_partial_fit_is_absent_for_lbfgs():
 def test_not_fitted(method):
     with pytest.raises(NotFittedError):
         getattr(fnn.MLPClassifier(), method)(wine()[0])
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("dtype", ["datetime64[D]", "timedelta64[s]", "U2"])
+def test_targets_of_a_regression_are_numbers(method, dtype):
+    """Times and text, which NumPy would turn into numbers, are refused, as by scikit-learn, and nothing is fitted."""
+    model = fnn.MLPRegressor(max_iter=2)
+    with pytest.raises(TypeError, match=rf"y: expected numbers, got dtype .*{re.escape(dtype)}"):
+        getattr(model, method)(np.eye(5), np.arange(5).astype(dtype))
+    assert not hasattr(model, "coefs_")
 
 
 def test_poisson_refuses_negative_targets():

@@ -292,6 +292,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return self._known_targets(y)
 
     def _known_targets(self, y: np.ndarray) -> np.ndarray:
+        if y.dtype.kind not in "fiub":  # scikit-learn fails to subtract predictions from times and text
+            raise TypeError(f"y: expected numbers, got dtype {y.dtype}")
         if self.loss != "squared_error" and y.min() < 0:
             raise ValueError(f"y: expected numbers >= 0 for loss={self.loss!r}, got {y.min()}")
         if self.loss == "binary_cross_entropy" and y.max() > 1:
