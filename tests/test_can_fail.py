@@ -150,6 +150,8 @@ def online(kernels):
             agreement.check_train_epoch(kernels, case, order, rule, 1, threads=2)
             case = make_case((3, 4, 3, 2), 11, hidden=hidden, output="tanh")  # each layer in one vector
             agreement.check_train_epoch(kernels, case, order, rule, 1)
+    case = make_case((19, 23, 18, 3), 11)
+    agreement.check_train_epoch(kernels, case, order, SATURATED._replace(saturation=0.02), 1)  # all layers come to it
 
 
 def weighted(kernels):

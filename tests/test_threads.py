@@ -200,6 +200,23 @@ def test_short_epochs_go_the_way_that_was_faster_lately(backend):
         assert used((1e-12, 1e-9)) == [2] * 16
 
 
+def test_long_epochs_are_tried_with_one_thread_where_the_estimate_is_close(backend):
+    """And with no other number of threads than the estimate's where it is not."""
+    seen = set()
+    for width in range(16, 240, 16):
+        case = make_case((width,) * 20, 100)
+        work = _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), 32, 0, 2)
+        if work.threads == 1:
+            continue
+        work.load(case.parameters, np.inf)
+        work.pace = 2.0, 1.0  # seconds a row
+        args = work, case.x, case.y, np.arange(100), case.loss, PLAIN._replace(rate=1e-9), True, None
+        _dispatch.kernels.train_epoch(*args)
+        assert work.used == (1 if work.close else 2)
+        seen.add(work.used)
+    assert seen == (set() if backend == "numpy" else {1, 2})
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 16, 300])
 def test_ctrl_c(backend, batch_size, threads):

@@ -26,7 +26,8 @@ cdef double SECONDS_TO_MEET = 5e-7
 cdef double SECONDS_FOR_A_TEAM = 1.5e-4  # to start its threads for one call, and to end them
 cdef double SECONDS_TO_START = 1e-5  # an epoch of a team that is still awake; to start its threads takes longer, once
 cdef double HALVING_GAIN = 0.9  # what taking halves has to make of the time of a step to be worth two gradients
-cdef double SHORT_EPOCH = 5e-3  # seconds of an epoch that may be tried with fewer threads than the estimate says
+cdef double SHORT_EPOCH = 5e-3  # seconds of an epoch that may be tried with one thread whatever the estimate says
+cdef double CLOSE = 1.3  # times that one thread should take at most to be tried in longer epochs too
 cdef double ONLINE_BYTES_A_SECOND = 9e10  # read and written from the second-level cache
 
 

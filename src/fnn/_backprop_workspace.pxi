@@ -38,6 +38,7 @@ cdef class Workspace:
     cdef readonly int used  # threads that did the last epoch
     cdef int asked_threads, most_threads, team
     cdef double gain  # seconds that the team should save at a step
+    cdef readonly bint close  # whether that is so little that one thread may be as fast
     cdef readonly Py_ssize_t batch_size
 
     def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False, halves=None,
@@ -135,7 +136,8 @@ cdef class Workspace:
         self._reserve(at)
         self._leave_inputs_where_they_are()
         self.threads = self._best_team()
-        self.gain = self._seconds(1) - self._seconds(self.team)
+        alone, together = self._seconds(1), self._seconds(self.team)
+        self.gain, self.close = alone - together, alone < CLOSE * together
 
     def _pack_late(self, parameters):
         """Point the plan at the flat vector (P,), which `forward_share` packs."""
@@ -254,18 +256,19 @@ cdef class Workspace:
         return 2 * weights * pieces(panels, team) / panels / ONLINE_BYTES_A_SECOND + 5 * SECONDS_TO_MEET * (team > 1)
 
     cdef bint better_alone(self, Py_ssize_t rows):
-        """Whether to leave a short epoch to one thread, because that was faster lately: another program, or a library's
-        spinning threads, may have taken the other cores.  Whichever way is slower is tried again now and then."""
+        """Whether to leave an epoch to one thread, because that was faster lately: another program, or a library's
+        spinning threads, may have taken the other cores, or what crosses them costs more than estimated.  Whichever way
+        is slower is tried again now and then, where a try costs little."""
         cdef bint alone = 0 < self.paces[0] < self.paces[1]
         cdef double best = self.paces[0] if alone else self.paces[1]
-        if self.gain == INFINITY or best == 0 or best * rows > SHORT_EPOCH:
+        if self.gain == INFINITY or best == 0 or best * rows > SHORT_EPOCH and not self.close:
             return False
         self.choices += 1
         return alone != (self.choices % CHOICES == 1)
 
     cdef void note_pace(self, bint helped, double seconds):
         """Remember how long a row took; a hiccup counts little."""
-        self.paces[helped] = min(seconds, 1.1 * self.paces[helped]) if self.paces[helped] else seconds
+        self.paces[helped] = min(seconds, 1.2 * self.paces[helped]) if self.paces[helped] else seconds
 
     def _best_team(self):
         """Number of threads with which a step should take the least time; any number gives the same result."""

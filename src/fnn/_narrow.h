@@ -13,11 +13,6 @@
 #define APART LANES
 #endif
 
-/* Eq. 9 where `limited`: without a limit the two operations would only wait. */
-FNN_INLINE VEC FN(saturated)(VEC w, const int limited, VEC limit) {
-    return limited ? FN(larger)(-limit, FN(smaller)(limit, w)) : w;
-}
-
 /* Eq. 1 and 2: phi(u W + b). */
 FNN_INLINE VEC FN(narrow_activation)(const REAL *w, const REAL *u, ptrdiff_t inputs, int code, REAL slope) {
     VEC even = FN(load)(w + inputs * APART), odd = FN(splat)(0), z;

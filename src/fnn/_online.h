@@ -63,6 +63,13 @@ FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const REAL *u, const REAL *
         _mm256_storeu_si256((__m256i *)(index + count), _mm256_maskz_compress_epi32(found, places));
         count += __builtin_popcount(found);
     }
+#elif defined(FNN_LISTS_BY_FOUR)
+    __m128i first = _mm_setzero_si128();
+    for (; i + 4 <= n; i += 4, first = _mm_add_epi32(first, _mm_set1_epi32(4))) {
+        const int found = FN(not_zero)(u + i) & (before ? ~FN(not_zero)(before + i) : 15);
+        _mm_storeu_si128((__m128i *)(index + count), _mm_add_epi32(first, fnn_places_of(found)));
+        count += fnn_counts[found];
+    }
 #endif
     for (; i < n; i++) {
         index[count] = (int32_t)i;
@@ -95,10 +102,10 @@ FNN_INLINE void FN(online_add)(const int vecs, VEC sums[8][2], const REAL *w, co
 }
 
 /* W[i, :] = saturate(W[i, :] - rate before[i] g), then sum += u[i] W[i, :], for one row of one panel. */
-FNN_INLINE void FN(online_step)(const int vecs, VEC sum[2], REAL *w, REAL step, const VEC g[2], VEC limit, REAL input) {
+FNN_INLINE void FN(online_step)(const int vecs, VEC sum[2], REAL *w, REAL step, const VEC g[2], const int limited,
+                                VEC limit, REAL input) {
     for (int v = 0; v < vecs; v++) {
-        VEC stepped = FN(load)(w + v * LANES) - step * g[v];
-        stepped = FN(larger)(-limit, FN(smaller)(limit, stepped));
+        const VEC stepped = FN(saturated)(FN(load)(w + v * LANES) - step * g[v], limited, limit);
         FN(store)(w + v * LANES, stepped);
         sum[v] += input * stepped;
     }
@@ -106,18 +113,19 @@ FNN_INLINE void FN(online_step)(const int vecs, VEC sum[2], REAL *w, REAL step, 
 
 /* The same over the listed rows of one panel. */
 FNN_INLINE void FN(online_step_rows)(const int vecs, VEC sums[8][2], REAL *w, const REAL *before, const int32_t *index,
-                                     ptrdiff_t count, const REAL *g, REAL rate, VEC limit, const REAL *u) {
+                                     ptrdiff_t count, const REAL *g, REAL rate, const int limited, VEC limit,
+                                     const REAL *u) {
     const int chains = CHAINS(vecs);
     VEC delta[2];
     for (int v = 0; v < vecs; v++) delta[v] = FN(load)(g + v * LANES);
     for (; count >= chains; count -= chains, index += chains)
         FNN_UNROLL for (int r = 0; r < chains; r++)
-            FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta, limit,
-                            u[index[r]]);
+            FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta,
+                            limited, limit, u[index[r]]);
     FNN_UNROLL for (int r = 0; r < chains - 1; r++)
         if (r < count)
-            FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta, limit,
-                            u[index[r]]);
+            FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta,
+                            limited, limit, u[index[r]]);
 }
 
 /* Start the chains with the bias, and put their sum into out. */
@@ -154,10 +162,11 @@ static void FN(online_forward)(REAL *out, int vecs, const REAL *w, const REAL *b
 
 FNN_INLINE void FN(online_update_forward_body)(const int vecs, REAL *out, REAL *w, const REAL *bias, const REAL *before,
                                                const int32_t *listed, ptrdiff_t n_listed, const REAL *g, REAL rate,
-                                               VEC limit, const REAL *u, const int32_t *fresh, ptrdiff_t n_fresh) {
+                                               const int limited, VEC limit, const REAL *u, const int32_t *fresh,
+                                               ptrdiff_t n_fresh) {
     VEC sums[8][2];
     FN(online_start)(vecs, sums, bias);
-    FN(online_step_rows)(vecs, sums, w, before, listed, n_listed, g, rate, limit, u);
+    FN(online_step_rows)(vecs, sums, w, before, listed, n_listed, g, rate, limited, limit, u);
     FN(online_add)(vecs, sums, w, u, fresh, n_fresh);
     FN(online_finish)(vecs, sums, out);
 }
@@ -169,12 +178,16 @@ static void FN(online_update_forward)(REAL *out, int vecs, REAL *w, const REAL *
                                       double saturation, const REAL *u, const int32_t *fresh, ptrdiff_t n_fresh,
                                       int code, double slope) {
     const VEC limit = FN(splat)((REAL)saturation);
+#define ONLINE_UPDATE_FORWARD(vecs, limited)                                                                        \
+    FN(online_update_forward_body)(vecs, out, w, bias, before, listed, n_listed, g, (REAL)rate, limited, limit, u,  \
+                                   fresh, n_fresh);
     if (vecs == 1)
-        FN(online_update_forward_body)(1, out, w, bias, before, listed, n_listed, g, (REAL)rate, limit, u, fresh,
-                                       n_fresh);
+        ONLINE_UPDATE_FORWARD(1, 1)
+    else if (saturation == INFINITY) /* a literal each, for code of its own */
+        ONLINE_UPDATE_FORWARD(2, 0)
     else
-        FN(online_update_forward_body)(2, out, w, bias, before, listed, n_listed, g, (REAL)rate, limit, u, fresh,
-                                       n_fresh);
+        ONLINE_UPDATE_FORWARD(2, 1)
+#undef ONLINE_UPDATE_FORWARD
     if (code != FNN_IDENTITY) FN(activate_values)(out, out, vecs * LANES, code, slope);
 }
 
@@ -185,7 +198,8 @@ static void FN(online_update_forward)(REAL *out, int vecs, REAL *w, const REAL *
 
 /* `together` listed rows of one panel: adds W g to the sums, if `propagate`, and W = saturate(W - rate u g). */
 FNN_INLINE void FN(online_rows)(const int together, const int propagate, const int vecs, REAL *w, const REAL *u,
-                                const int32_t *index, const REAL *g, VEC *sums, REAL rate, VEC limit) {
+                                const int32_t *index, const REAL *g, VEC *sums, REAL rate, const int limited,
+                                VEC limit) {
     VEC delta[2];
     for (int v = 0; v < vecs; v++) delta[v] = FN(load)(g + v * LANES);
     FNN_UNROLL for (int r = 0; r < together; r++) {
@@ -193,7 +207,7 @@ FNN_INLINE void FN(online_rows)(const int together, const int propagate, const i
         const REAL step = rate * u[index[r]];
         for (int v = 0; v < vecs; v++) {
             VEC old = FN(load)(row + v * LANES);
-            VEC stepped = FN(larger)(-limit, FN(smaller)(limit, old - step * delta[v]));
+            VEC stepped = FN(saturated)(old - step * delta[v], limited, limit);
             if (propagate) sums[r] += (propagate == AFTER ? stepped : old) * delta[v];
             FN(store)(row + v * LANES, stepped);
         }
@@ -202,15 +216,15 @@ FNN_INLINE void FN(online_rows)(const int together, const int propagate, const i
 
 /* The same for all panels of `together` rows, whose back-propagated sums then are complete. */
 FNN_INLINE void FN(online_propagate)(const int together, const int propagate, REAL *w, ptrdiff_t inputs,
-                                     ptrdiff_t outputs, const REAL *u,
-                                     const int32_t *index, const REAL *g, REAL rate, VEC limit, REAL *delta) {
+                                     ptrdiff_t outputs, const REAL *u, const int32_t *index, const REAL *g,
+                                     REAL rate, const int limited, VEC limit, REAL *delta) {
     VEC sums[4];
     for (int r = 0; r < together; r++) sums[r] = FN(splat)(0);
     for (; outputs > 0; outputs -= PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
         if (outputs > LANES)
-            FN(online_rows)(together, propagate, 2, w, u, index, g, sums, rate, limit);
+            FN(online_rows)(together, propagate, 2, w, u, index, g, sums, rate, limited, limit);
         else
-            FN(online_rows)(together, propagate, 1, w, u, index, g, sums, rate, limit);
+            FN(online_rows)(together, propagate, 1, w, u, index, g, sums, rate, limited, limit);
     }
     for (int r = 0; r < together; r++) delta[index[r]] = FN(sum)(sums[r]);
 }
@@ -218,8 +232,8 @@ FNN_INLINE void FN(online_propagate)(const int together, const int propagate, RE
 /* Eq. 5 and 6 for one row through the panels of W^T, where O is small: delta = (g W^T) * phi'(z) of the layer below,
    whose activation is u; and W^T itself steps as W does, with the same roundings.  No sum crosses lanes. */
 FNN_INLINE void FN(online_transposed_body)(const int propagate, const int vecs, REAL *delta, REAL *wt,
-                                           ptrdiff_t outputs, const REAL *u,
-                                           const REAL *g, REAL rate, VEC limit, int code, REAL slope) {
+                                           ptrdiff_t outputs, const REAL *u, const REAL *g, REAL rate,
+                                           const int limited, VEC limit, int code, REAL slope) {
     VEC sums[2][2], steps[2];
     for (int v = 0; v < vecs; v++) {
         sums[0][v] = sums[1][v] = FN(splat)(0);
@@ -231,7 +245,7 @@ FNN_INLINE void FN(online_transposed_body)(const int propagate, const int vecs, 
                 const REAL share = *g++;
                 for (int v = 0; v < vecs; v++, wt += LANES) {
                     VEC old = FN(load)(wt);
-                    VEC stepped = FN(larger)(-limit, FN(smaller)(limit, old - steps[v] * share));
+                    VEC stepped = FN(saturated)(old - steps[v] * share, limited, limit);
                     sums[chain][v] += share * (propagate == AFTER ? stepped : old);
                     FN(store)(wt, stepped);
                 }
@@ -245,13 +259,17 @@ static void FN(online_transposed)(REAL *delta, REAL *wt, ptrdiff_t inputs, ptrdi
     const VEC limit = FN(splat)((REAL)saturation);
     const ptrdiff_t whole = (outputs + LANES - 1) / LANES * LANES;
     for (; inputs > 0; inputs -= PANEL, wt += PANEL * whole, u += PANEL, delta += PANEL) {
+#define ONLINE_TRANSPOSED(propagate, vecs, limited)                                                                   \
+    FN(online_transposed_body)(propagate, vecs, delta, wt, outputs, u, g, (REAL)rate, limited, limit, code, (REAL)slope);
         if (after)
-            FN(online_transposed_body)(AFTER, inputs > LANES ? 2 : 1, delta, wt, outputs, u, g, (REAL)rate, limit, code,
-                                       (REAL)slope);
-        else if (inputs > LANES)
-            FN(online_transposed_body)(BEFORE, 2, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
+            ONLINE_TRANSPOSED(AFTER, inputs > LANES ? 2 : 1, 1)
+        else if (inputs <= LANES)
+            ONLINE_TRANSPOSED(BEFORE, 1, 1)
+        else if (saturation == INFINITY)
+            ONLINE_TRANSPOSED(BEFORE, 2, 0)
         else
-            FN(online_transposed_body)(BEFORE, 1, delta, wt, outputs, u, g, (REAL)rate, limit, code, (REAL)slope);
+            ONLINE_TRANSPOSED(BEFORE, 2, 1)
+#undef ONLINE_TRANSPOSED
     }
 }
 
@@ -265,30 +283,42 @@ FNN_INLINE void FN(online_bias)(REAL *bias, int vecs, const REAL *g, double rate
 /* Eq. 5, 7 and 9 for one row, in one pass over each listed row of W: delta[i] = sum_o W[i, o] g[o] with the weights of
    before its step, or of `after` it, and W[i, :] = saturate(W[i, :] - rate u[i] g).  delta NULL: it is not wanted, and
    panel follows panel. */
-static void FN(online_backward)(REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u, const int32_t *index,
-                                ptrdiff_t count, const REAL *g, double rate, double saturation, REAL *delta, int after) {
-    const VEC limit = FN(splat)((REAL)saturation);
+FNN_INLINE void FN(online_backward_body)(const int propagate, const int limited, REAL *w, ptrdiff_t inputs,
+                                         ptrdiff_t outputs, const REAL *u, const int32_t *index, ptrdiff_t count,
+                                         const REAL *g, REAL rate, VEC limit, REAL *delta) {
     ptrdiff_t j = 0;
-    if (delta && after) {
+    if (propagate) {
         for (; j + 4 <= count; j += 4)
-            FN(online_propagate)(4, AFTER, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+            FN(online_propagate)(4, propagate, w, inputs, outputs, u, index + j, g, rate, limited, limit, delta);
         for (; j < count; j++)
-            FN(online_propagate)(1, AFTER, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
-        return;
-    }
-    if (delta) {
-        for (; j + 4 <= count; j += 4)
-            FN(online_propagate)(4, BEFORE, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
-        for (; j < count; j++)
-            FN(online_propagate)(1, BEFORE, w, inputs, outputs, u, index + j, g, (REAL)rate, limit, delta);
+            FN(online_propagate)(1, propagate, w, inputs, outputs, u, index + j, g, rate, limited, limit, delta);
         return;
     }
     for (; outputs > 0; outputs -= PANEL, g += PANEL, w += PANEL * (inputs + 1)) {
         if (outputs > LANES)
-            for (j = 0; j < count; j++) FN(online_rows)(1, NOTHING, 2, w, u, index + j, g, NULL, (REAL)rate, limit);
+            for (j = 0; j < count; j++)
+                FN(online_rows)(1, NOTHING, 2, w, u, index + j, g, NULL, rate, limited, limit);
         else
-            for (j = 0; j < count; j++) FN(online_rows)(1, NOTHING, 1, w, u, index + j, g, NULL, (REAL)rate, limit);
+            for (j = 0; j < count; j++)
+                FN(online_rows)(1, NOTHING, 1, w, u, index + j, g, NULL, rate, limited, limit);
     }
+}
+static void FN(online_backward)(REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u, const int32_t *index,
+                                ptrdiff_t count, const REAL *g, double rate, double saturation, REAL *delta, int after) {
+    const VEC limit = FN(splat)((REAL)saturation);
+#define ONLINE_BACKWARD(propagate, limited)                                                                            \
+    FN(online_backward_body)(propagate, limited, w, inputs, outputs, u, index, count, g, (REAL)rate, limit, delta);
+    if (delta && after)
+        ONLINE_BACKWARD(AFTER, 1)
+    else if (delta && saturation == INFINITY)
+        ONLINE_BACKWARD(BEFORE, 0)
+    else if (delta)
+        ONLINE_BACKWARD(BEFORE, 1)
+    else if (saturation == INFINITY)
+        ONLINE_BACKWARD(NOTHING, 0)
+    else
+        ONLINE_BACKWARD(NOTHING, 1)
+#undef ONLINE_BACKWARD
 }
 
 #undef CHAINS

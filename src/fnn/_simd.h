@@ -51,6 +51,13 @@
 #define FNN_ROWS 4
 #endif
 
+/* Four terms of a tile's sums between two jumps, where a term is so few instructions that counting terms shows. */
+#if FNN_BYTES == 32
+#define FNN_FOURS _Pragma("GCC unroll 4")
+#else
+#define FNN_FOURS
+#endif
+
 /* Vectors that a tile has at most, and terms summed between two stores of it: so many rows of its panels of W fill two
  * thirds of the first-level cache. */
 #ifndef FNN_VECS
@@ -101,6 +108,16 @@ typedef struct {
 #define FNN_TERMS 64 /* in a list at most: so many rows of four panels fill two thirds of the first-level cache */
 #else
 #define FNN_TERMS 128
+#endif
+
+/* Without AVX-512's compressing stores, what is not zero is listed four numbers at a time. */
+#if defined(__SSE2__) && FNN_BYTES && FNN_BYTES < 64
+#define FNN_LISTS_BY_FOUR
+static const int32_t fnn_places[16][4] = { /* of the bits of a mask that are set, one after the other */
+    {0}, {0}, {1}, {0, 1}, {2}, {0, 2}, {1, 2}, {0, 1, 2},
+    {3}, {0, 3}, {1, 3}, {0, 1, 3}, {2, 3}, {0, 2, 3}, {1, 2, 3}, {0, 1, 2, 3}};
+static const uint8_t fnn_counts[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4}; /* how many there are */
+FNN_INLINE __m128i fnn_places_of(int mask) { return _mm_loadu_si128((const __m128i *)fnn_places[mask]); }
 #endif
 
 typedef struct { /* what of some rows is not zero, row after row; see _sparse.h */
@@ -276,6 +293,26 @@ FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return (VEC)_mm_min_pd((__m128d)a, (_
 #else
 FNN_INLINE VEC FN(larger)(VEC a, VEC b) { return FN(choose)(a > b, a, b); }
 FNN_INLINE VEC FN(smaller)(VEC a, VEC b) { return FN(choose)(a < b, a, b); }
+#endif
+
+/* Eq. 9 where `limited`, a literal: without a limit the two operations would only wait. */
+FNN_INLINE VEC FN(saturated)(VEC w, const int limited, VEC limit) {
+    return limited ? FN(larger)(-limit, FN(smaller)(limit, w)) : w;
+}
+
+#ifdef FNN_LISTS_BY_FOUR
+/* A mask of which of four numbers are not zero; NaN is not. */
+FNN_INLINE int FN(not_zero)(const REAL *p) {
+#if REAL_SIZE == 4
+    return _mm_movemask_ps(_mm_cmpneq_ps(_mm_loadu_ps(p), _mm_setzero_ps()));
+#elif defined(__AVX__)
+    return _mm256_movemask_pd(_mm256_cmp_pd(_mm256_loadu_pd(p), _mm256_setzero_pd(), _CMP_NEQ_UQ));
+#else
+    const __m128d zero = _mm_setzero_pd();
+    return _mm_movemask_pd(_mm_cmpneq_pd(_mm_loadu_pd(p), zero)) |
+           _mm_movemask_pd(_mm_cmpneq_pd(_mm_loadu_pd(p + 2), zero)) << 2;
+#endif
+}
 #endif
 
 #if FNN_BYTES

@@ -9,6 +9,20 @@
       W.
    D. A sum takes its terms in the order in which a tile would: the same bits, for zeros add nothing. */
 
+#if FNN_BYTES == 32 && defined(__AVX2__)
+/* The chosen ones of four numbers, one after the other. */
+FNN_INLINE void FN(store_chosen)(REAL *to, const REAL *from, __m128i chosen) {
+#if REAL_SIZE == 4
+    _mm_storeu_ps(to, _mm_permutevar_ps(_mm_loadu_ps(from), chosen));
+#else
+    const __m256i low = _mm256_slli_epi64(_mm256_cvtepi32_epi64(chosen), 1); /* of a double's halves, its place of eight */
+    const __m256i high = _mm256_slli_epi64(_mm256_add_epi64(low, _mm256_set1_epi64x(1)), 32);
+    const __m256 halves = _mm256_castpd_ps(_mm256_loadu_pd(from));
+    _mm256_storeu_pd(to, _mm256_castps_pd(_mm256_permutevar8x32_ps(halves, _mm256_or_si256(low, high))));
+#endif
+}
+#endif
+
 /* List what is not zero in the first `terms` numbers of the rows [begin, end), which lie in panels `panel` numbers
  * apart, behind the lists of the rows before them.  A zero makes the number of a row's terms even. */
 static void FN(list_rows)(const fnn_lists *lists, ptrdiff_t begin, ptrdiff_t end, const REAL *rows, ptrdiff_t panel,
@@ -43,6 +57,19 @@ static void FN(list_rows)(const fnn_lists *lists, ptrdiff_t begin, ptrdiff_t end
                 place = _mm256_add_epi32(place, step);
 #endif
                 count += __builtin_popcount(found);
+            }
+#elif FNN_BYTES == 32 && defined(__AVX2__)
+        const __m128i step = _mm_set1_epi32(4 * PANEL * REAL_SIZE);
+        __m128i place = _mm_setzero_si128();
+        for (ptrdiff_t left = terms; left > 0; left -= PANEL, from += panel)
+            for (ptrdiff_t j = 0; j < (left < PANEL ? left : PANEL); j += 4) {
+                const int found = FN(not_zero)(from + j) & (left - j < 4 ? (1 << (left - j)) - 1 : 15);
+                const __m128i chosen = fnn_places_of(found);
+                FN(store_chosen)(values + count, from + j, chosen);
+                _mm_storeu_si128((__m128i *)(places + count), /* a row of a panel is two vectors of 32 bytes */
+                                 _mm_add_epi32(place, _mm_slli_epi32(chosen, 6)));
+                place = _mm_add_epi32(place, step);
+                count += fnn_counts[found];
             }
 #else
         uint32_t place = 0;

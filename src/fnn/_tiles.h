@@ -31,9 +31,14 @@ FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_RO
 FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][FNN_VECS], const REAL *a,
                              ptrdiff_t a_panel, ptrdiff_t inner, const REAL *b, ptrdiff_t b_panel) {
     for (; inner > 0; inner -= PANEL, a += a_panel) {
-        const ptrdiff_t most = inner < PANEL ? inner : PANEL;
-        for (ptrdiff_t k = 0; k < most; k++, b += WIDTH(vecs))
-            FN(add_products)(rows, vecs, sums, a + k, PANEL, b, b_panel);
+        if (inner < PANEL) {
+            for (ptrdiff_t k = 0; k < inner; k++)
+                FN(add_products)(rows, vecs, sums, a + k, PANEL, b + k * WIDTH(vecs), b_panel);
+            return;
+        }
+        FNN_FOURS for (ptrdiff_t k = 0; k < PANEL; k++)
+            FN(add_products)(rows, vecs, sums, a + k, PANEL, b + k * WIDTH(vecs), b_panel);
+        b += PANEL * WIDTH(vecs);
     }
 }
 
@@ -42,7 +47,7 @@ FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_R
                                   ptrdiff_t first, ptrdiff_t inner, const REAL *b, ptrdiff_t b_panel) {
     const REAL *row[FNN_ROWS];
     FNN_UNROLL for (int r = 0; r < rows; r++) row[r] = x[r] + first;
-    for (ptrdiff_t k = 0; k < inner; k++, b += WIDTH(vecs)) {
+    FNN_FOURS for (ptrdiff_t k = 0; k < inner; k++, b += WIDTH(vecs)) {
         VEC factors[FNN_VECS];
         FNN_UNROLL for (int v = 0; v < vecs; v++) factors[v] = FN(load)(PLACE(b, v, b_panel));
         FNN_UNROLL for (int r = 0; r < rows; r++) {
@@ -246,10 +251,10 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
         FNN_UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(PLACE(w + (rows + r) * width, v, w_panel), 1, 3);
 #endif
     if (x)
-        for (ptrdiff_t b = 0; b < batch; b++, g += PANEL)
+        FNN_FOURS for (ptrdiff_t b = 0; b < batch; b++, g += PANEL)
             FN(add_products)(rows, vecs, sums, x[b] + first, 1, g, g_panel);
     else
-        for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL)
+        FNN_FOURS for (ptrdiff_t b = 0; b < batch; b++, a += PANEL, g += PANEL)
             FN(add_products)(rows, vecs, sums, a, 1, g, g_panel);
     if (rule->carried)
         FNN_UNROLL for (int r = 0; r < rows; r++)
