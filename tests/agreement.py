@@ -8,6 +8,7 @@ Letters: B rows of a batch, I fan-in, O fan-out, L layers, P parameters, N rows 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 from collections.abc import Iterable, Iterator
@@ -400,6 +401,15 @@ def tight(bound: np.ndarray, want: np.ndarray, what: str) -> None:
         raise UnsuitableCaseError(f"{what}: the bound is {bound.max():.3g}, more than {limit:.3g}; choose another case")
 
 
+@contextlib.contextmanager
+def within_doubles(what: str) -> Iterator[None]:
+    """Refuse a training that runs away until doubles hold neither what it should be nor the bound on it."""
+    try:
+        yield
+    except (OverflowError, RuntimeWarning) as error:
+        raise UnsuitableCaseError(f"{what}: {error}; choose another case") from error
+
+
 def same_kind(got: np.ndarray, dtype: np.dtype, what: str) -> None:
     """Assert that a kernel kept the dtype."""
     assert got.dtype == dtype, f"{what}: expected {dtype}, got {got.dtype}"
@@ -686,18 +696,19 @@ def check_train_epoch(
     total, dtotal, penalties = 0.0, 0.0, 0.0
     counts = None if weights is None else weights.astype(np.float64)
     steps = judge.train(replace(judged, parameters=start), order, rule, batch_size, mean, counts, mask_seed)
-    for update, step in enumerate(steps, start=1):
-        dlosses, dslope = sweep_bounds(judged, step, flat, p, counts)
-        times = len(step.rows) * step.scale if mean else 1.0
-        total += step.loss
-        penalties += step.loss - times * float(step.losses.sum())
-        dtotal += times * (total_bound(step.losses, dlosses) + bounds.penalty(judged.layout, flat, rule.alpha))
-        if rule.alpha:
-            dslope = bounds.penalised(judged.layout, flat, (step.gradient, dslope), rule.alpha * step.scale, p)
-        own = scaled(case.layout, rule.at(update))
-        dflat, dstate = bounds.update(flat, state, (step.gradient, dslope), own, p)
-        flat, state = (step.parameters, dflat), (step.state, dstate)
     what = f"{case.layout.sizes} after {len(order)} rows in batches of {batch_size}, {rule}"
+    with within_doubles(what):
+        for update, step in enumerate(steps, start=1):
+            dlosses, dslope = sweep_bounds(judged, step, flat, p, counts)
+            times = len(step.rows) * step.scale if mean else 1.0
+            total += step.loss
+            penalties += step.loss - times * float(step.losses.sum())
+            dtotal += times * (total_bound(step.losses, dlosses) + bounds.penalty(judged.layout, flat, rule.alpha))
+            if rule.alpha:
+                dslope = bounds.penalised(judged.layout, flat, (step.gradient, dslope), rule.alpha * step.scale, p)
+            own = scaled(case.layout, rule.at(update))
+            dflat, dstate = bounds.update(flat, state, (step.gradient, dslope), own, p)
+            flat, state = (step.parameters, dflat), (step.state, dstate)
     tight(flat[1], flat[0] - start, f"step of {what}")
     dtotal += bounds.DOUBLE.gamma(2 * len(order) + 2) * abs(total) + FLUSHED_LOSSES
     agree(np.array(got_total), np.array(total), dtotal, f"loss of {what}")
