@@ -789,15 +789,15 @@ def check_train_through_updated(
     counts = [1.0] * len(judged.x) if weights is None else weights.tolist()
     scales = [float(count > 0) if mean else count for count in counts]
     data = (judged.x.tolist(), judged.y.tolist(), order.tolist(), scales)
-    for row, step in zip(
-        order, oracle.train_through_updated(network, *data, case.loss.name, oracle.Rule(*rule)), strict=True
-    ):
-        targets = judged.targets(np.array([row]))
-        dlosses, dflat = updated_bounds(judged, step, flat, targets, scales[row], rule, case.training_precision)
-        flat = (flat_of(step.network), dflat)
-        total += scales[row] * step.loss
-        dtotal += scales[row] * total_bound(np.array([step.loss]), dlosses)
     what = f"{case.layout.sizes} after {len(order)} rows through updated weights, {rule}"
+    steps = oracle.train_through_updated(network, *data, case.loss.name, oracle.Rule(*rule))
+    with within_doubles(what):
+        for row, step in zip(order, steps, strict=True):
+            targets = judged.targets(np.array([row]))
+            dlosses, dflat = updated_bounds(judged, step, flat, targets, scales[row], rule, case.training_precision)
+            flat = (flat_of(step.network), dflat)
+            total += scales[row] * step.loss
+            dtotal += scales[row] * total_bound(np.array([step.loss]), dlosses)
     tight(flat[1], flat[0] - start, f"step of {what}")
     dtotal += bounds.DOUBLE.gamma(len(order)) * abs(total) + FLUSHED_LOSSES
     agree(np.array(got_total), np.array(total), dtotal, f"loss of {what}")

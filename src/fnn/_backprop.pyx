@@ -62,7 +62,7 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, const Shar
     cdef const Layer *layer = &plan.layers[l]
     cdef const Layer *below = &plan.layers[l - 1]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k = 0, inner, i, r, next_r
-    cdef Py_ssize_t p, q, done, tile, tiles, rows = share.end - share.begin, step = block_panel(plan)
+    cdef Py_ssize_t p, q, done, tile, tiles, low, taller, rows = share.end - share.begin, step = block_panel(plan)
     cdef Py_ssize_t last = pieces(layer.inputs, panel) if layer.skip else share.last
     cdef real *to = arena + (plan.input_delta if layer.skip else below.g)
     cdef bint goes_on = layer.gathers and not layer.skip
@@ -81,12 +81,13 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, const Shar
             i = p * panel
             vecs = tile_vectors(layer.inputs - i, last - p, vector)
             tiles = pieces(rows, tile_rows(vecs))
+            low, taller, next_r = rows // tiles, rows % tiles, share.begin
             p += tile_panels(vecs)
             for q in range(tile_panels(vecs)):
                 transpose_block_of(wt + q * step, arena, plan, layer, i + q * panel, k, k + inner)
             for tile in range(tiles):
-                r = share.begin + rows * tile // tiles
-                next_r = share.begin + rows * (tile + 1) // tiles
+                r = next_r
+                next_r += low + (tile < taller)
                 backward_tile(
                     to + i * plan.room + r * panel, room, next_r - r, vecs,
                     arena + layer.g + k * plan.room + r * panel, room, inner, wt, step,
@@ -149,6 +150,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     """
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, next_r, height, tiles, at
+    cdef Py_ssize_t low, taller  # rows of a tile, and tiles that have one more
     cdef Py_ssize_t block, begin, end, done, step = panel * layer.height, room = plan.room * panel, each
     cdef Fetch fetch
     cdef Py_ssize_t rows = span.end - span.begin
@@ -203,12 +205,13 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
                 i = q * panel
                 height = min(panel, layer.inputs - i)
                 tiles = pieces(height, tile_rows(vecs))
+                low, taller, next_r = height // tiles, height % tiles, 0
                 for tile in range(tiles):
                     if next is not NULL:
                         fetch_rows(&fetch, <const real *>job.x, job.order, layer.inputs)
-                    r = height * tile // tiles
+                    r = next_r
+                    next_r += low + (tile < taller)
                     at = layer.weights + o * layer.height + (i + r) * min(panel, vecs * vector)
-                    next_r = height * (tile + 1) // tiles
                     if x is NULL:
                         gradient_tile(arena + at, state + at, step, next_r - r, vecs, u + i * plan.room + r, g, room,
                                       rows, &own)

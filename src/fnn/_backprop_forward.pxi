@@ -7,13 +7,15 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share
     of the first layer where they lie, or NULL."""
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k = 0, inner, o, r, next_r
-    cdef Py_ssize_t p, q, done, tile, tiles, rows = share.end - share.begin, step, across
+    cdef Py_ssize_t p, q, done, tile, tiles, low, taller, rows = share.end - share.begin, step, across
     cdef int code = FNN_IDENTITY if l == plan.n_layers - 1 else layer.code
     cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *v
     cdef real *w
     cdef real *bias
     cdef real *block = block_of_weights(arena, plan, thread)
+    if rows == 0:
+        return
     if layer.skip:
         join_share(arena, plan, l, share)
     while k < layer.inputs:
@@ -27,6 +29,7 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share
             o = p * panel
             vecs = tile_vectors(layer.outputs - o, share.last - p, vector)
             across, tiles = min(panel, vecs * vector), pieces(rows, tile_rows(vecs))
+            low, taller, next_r = rows // tiles, rows % tiles, share.begin
             p += tile_panels(vecs)
             if plan.flat is NULL:
                 w, step = arena + layer.weights + o * layer.height, panel * layer.height
@@ -38,8 +41,8 @@ cdef void forward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share
                     pack_block(w + q * step, plan, layer, o + q * panel, k, inner)
                 bias = w + INNER * panel if k == 0 else NULL
             for tile in range(tiles):
-                r = share.begin + rows * tile // tiles
-                next_r = share.begin + rows * (tile + 1) // tiles
+                r = next_r
+                next_r += low + (tile < taller)
                 if plan.flat is NULL:  # the next panels of W come into the cache meanwhile
                     for q in range(min(tile_panels(vecs), share.last - p)):
                         fetch_ahead(w + (tile_panels(vecs) + q) * step, inner * panel, tile, tiles)

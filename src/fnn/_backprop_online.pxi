@@ -187,6 +187,8 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
             counts[l] = plan.layers[l].inputs
     n_listed = list_nonzero(listed, u, inputs) if chosen else inputs
     for r in range(job.n_rows):
+        if r + 1 < job.n_rows:
+            fetch_ahead(<const real *>job.x + job.order[r + 1] * inputs, inputs, 0, 1)
         online_first(arena, plan, job, thread, u, listed, n_listed, before, fresh, n_fresh)
         if before is not NULL and chosen:
             n_listed = n_now

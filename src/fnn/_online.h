@@ -259,8 +259,9 @@ static void FN(online_transposed)(REAL *delta, REAL *wt, ptrdiff_t inputs, ptrdi
     const VEC limit = FN(splat)((REAL)saturation);
     const ptrdiff_t whole = (outputs + LANES - 1) / LANES * LANES;
     for (; inputs > 0; inputs -= PANEL, wt += PANEL * whole, u += PANEL, delta += PANEL) {
-#define ONLINE_TRANSPOSED(propagate, vecs, limited)                                                                   \
-    FN(online_transposed_body)(propagate, vecs, delta, wt, outputs, u, g, (REAL)rate, limited, limit, code, (REAL)slope);
+#define ONLINE_TRANSPOSED(propagate, vecs, limited)                                                                 \
+    FN(online_transposed_body)(propagate, vecs, delta, wt, outputs, u, g, (REAL)rate, limited, limit, code,         \
+                               (REAL)slope);
         if (after)
             ONLINE_TRANSPOSED(AFTER, inputs > LANES ? 2 : 1, 1)
         else if (inputs <= LANES)
@@ -306,7 +307,7 @@ FNN_INLINE void FN(online_backward_body)(const int propagate, const int limited,
 static void FN(online_backward)(REAL *w, ptrdiff_t inputs, ptrdiff_t outputs, const REAL *u, const int32_t *index,
                                 ptrdiff_t count, const REAL *g, double rate, double saturation, REAL *delta, int after) {
     const VEC limit = FN(splat)((REAL)saturation);
-#define ONLINE_BACKWARD(propagate, limited)                                                                            \
+#define ONLINE_BACKWARD(propagate, limited)                                                                         \
     FN(online_backward_body)(propagate, limited, w, inputs, outputs, u, index, count, g, (REAL)rate, limit, delta);
     if (delta && after)
         ONLINE_BACKWARD(AFTER, 1)

@@ -196,7 +196,9 @@ typedef struct { /* of a network whose every layer fits one vector */
 #define sparse_backward(c, ...) FNN_TYPED(sparse_backward, c)(c, __VA_ARGS__)
 #define sparse_gradient(w, ...) FNN_TYPED(sparse_gradient, w)(w, __VA_ARGS__)
 #define settle_turned(w, ...) FNN_TYPED(settle_turned, w)(w, __VA_ARGS__)
-#define fetch_ahead(next, ...) FNN_TYPED(fetch_ahead, next)(next, __VA_ARGS__)
+#define fetch_ahead(next, ...) \
+    _Generic((next), float *: fetch_ahead_f32, const float *: fetch_ahead_f32, double *: fetch_ahead_f64, \
+             const double *: fetch_ahead_f64)(next, __VA_ARGS__)
 #define list_nonzero(index, u, n) \
     _Generic((u), float *: list_nonzero_f32, const float *: list_nonzero_f32, double *: list_nonzero_f64, \
              const double *: list_nonzero_f64)(index, u, n)
@@ -339,11 +341,14 @@ FNN_INLINE int FN(not_zero)(const REAL *p) {
 #undef ACROSS
 #undef UPPER
 #undef LOWER
+#undef BETWEEN
 #define ITSELF(j, s) (j)
 #define ACROSS(j, s) ((j) ^ (s))                          /* the lane that halves of a sum meet in */
 /* To swap s x s blocks of two rows: where the upper row's new lanes are, and the lower row's. */
 #define UPPER(j, s) (((j) & (s)) ? LANES + (j) - (s) : (j))
 #define LOWER(j, s) (((j) & (s)) ? LANES + (j) : (j) + (s))
+/* Of every four lanes the two from s on, those of two rows by turns: what each CPU has an instruction for. */
+#define BETWEEN(j, s) (((j) & 1 ? LANES : 0) + ((j) & ~3) + (((j) & 3) >> 1) + (s))
 #endif
 
 FNN_INLINE REAL FN(first)(VEC v) {

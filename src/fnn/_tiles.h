@@ -388,11 +388,23 @@ static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from,
 #if LANES >= 8
     SWAP_BLOCKS(4)
 #endif
+#if LANES >= 4 && REAL_SIZE == 4
+    FNN_UNROLL for (int i = 0; i < LANES; i += 4) { /* and four by four */
+        const VEC a = SHUFFLE(t[i], t[i + 2], INDICES(BETWEEN, 0)), c = SHUFFLE(t[i], t[i + 2], INDICES(BETWEEN, 2));
+        const VEC b = SHUFFLE(t[i + 1], t[i + 3], INDICES(BETWEEN, 0));
+        const VEC d = SHUFFLE(t[i + 1], t[i + 3], INDICES(BETWEEN, 2));
+        t[i] = SHUFFLE(a, b, INDICES(BETWEEN, 0));
+        t[i + 1] = SHUFFLE(a, b, INDICES(BETWEEN, 2));
+        t[i + 2] = SHUFFLE(c, d, INDICES(BETWEEN, 0));
+        t[i + 3] = SHUFFLE(c, d, INDICES(BETWEEN, 2));
+    }
+#else
 #if LANES >= 4
     SWAP_BLOCKS(2)
 #endif
 #if LANES >= 2
     SWAP_BLOCKS(1)
+#endif
 #endif
     FNN_UNROLL for (int i = 0; i < LANES; i++) FN(store)(to + i * to_stride, t[i]);
 }
