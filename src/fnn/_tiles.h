@@ -31,14 +31,9 @@ FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_RO
 FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][FNN_VECS], const REAL *a,
                              ptrdiff_t a_panel, ptrdiff_t inner, const REAL *b, ptrdiff_t b_panel) {
     for (; inner > 0; inner -= PANEL, a += a_panel) {
-        if (inner < PANEL) {
-            for (ptrdiff_t k = 0; k < inner; k++)
-                FN(add_products)(rows, vecs, sums, a + k, PANEL, b + k * WIDTH(vecs), b_panel);
-            return;
-        }
-        FNN_FOURS for (ptrdiff_t k = 0; k < PANEL; k++)
-            FN(add_products)(rows, vecs, sums, a + k, PANEL, b + k * WIDTH(vecs), b_panel);
-        b += PANEL * WIDTH(vecs);
+        const ptrdiff_t most = inner < PANEL ? inner : PANEL;
+        FNN_FOURS for (ptrdiff_t k = 0; k < most; k++, b += WIDTH(vecs))
+            FN(add_products)(rows, vecs, sums, a + k, PANEL, b, b_panel);
     }
 }
 
