@@ -792,7 +792,7 @@ PYX = [  # _backprop.pyx, and what it includes
     Breakage("cross-entropy of labels forgets the scale", "g[j] = <real>scale * v[j]",
              "g[j] = <real>(1 if BROKEN else scale) * v[j]", "output_delta"),
     Breakage("the gradient drops a panel's last input", "height = min(panel, layer.inputs - i)\n                tiles",
-             "height = min(panel, layer.inputs - i) - BROKEN\n                tiles",
+             "height = max(1, min(panel, layer.inputs - i) - BROKEN)\n                tiles",
              "gradient loss_and_gradient batches"),
     Breakage("the gradient forgets the bias", "if i == 0:", "if i == 0 and not BROKEN:",
              "gradient loss_and_gradient batches"),
