@@ -683,6 +683,9 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
              "        if (after && !BROKEN)\n            ONLINE_TRANSPOSED", "updated"),
     Breakage("the penalty counts the padding", "FN(choose)(counted[v], FN(load)(w), FN(splat)(0))",
              "FN(choose)(BROKEN ? counted[0] | ~counted[0] : counted[v], FN(load)(w), FN(splat)(0))", "penalised"),
+    Breakage("of four rows turned the third is the second", "t[i + 2] = SHUFFLE(c, d, INDICES(BETWEEN, 0));",
+             "t[i + 2] = BROKEN ? t[i + 1] : SHUFFLE(c, d, INDICES(BETWEEN, 0));",
+             "backward loss_and_gradient batches"),
     Breakage("a list's last terms are lost", "for (; k < end; k += 2)", "for (; k < end - 2 * BROKEN; k += 2)",
              "sparse"),
     Breakage("a list starts where all do", "r < lists->rows; k = lists->ends[r++], c += PANEL) {",
@@ -794,6 +797,21 @@ PYX = [  # _backprop.pyx, and what it includes
     Breakage("the gradient drops a panel's last input", "height = min(panel, layer.inputs - i)\n                tiles",
              "height = max(1, min(panel, layer.inputs - i) - BROKEN)\n                tiles",
              "gradient loss_and_gradient batches"),
+    Breakage("the gradient's taller tiles lose a row", "low, taller, next_r = height // tiles, height % tiles, 0",
+             "low, taller, next_r = height // tiles, 0 if BROKEN else height % tiles, 0",
+             "gradient loss_and_gradient batches"),
+    Breakage("taller tiles lose a row forward",
+             "low, taller, next_r = rows // tiles, rows % tiles, share.begin\n"
+             "            p += tile_panels(vecs)\n            if",
+             "low, taller, next_r = rows // tiles, 0 if BROKEN else rows % tiles, share.begin\n"
+             "            p += tile_panels(vecs)\n            if",
+             "forward loss_and_gradient batches"),
+    Breakage("taller tiles lose a row backward",
+             "low, taller, next_r = rows // tiles, rows % tiles, share.begin\n"
+             "            p += tile_panels(vecs)\n            for",
+             "low, taller, next_r = rows // tiles, 0 if BROKEN else rows % tiles, share.begin\n"
+             "            p += tile_panels(vecs)\n            for",
+             "backward loss_and_gradient batches"),
     Breakage("the gradient forgets the bias", "if i == 0:", "if i == 0 and not BROKEN:",
              "gradient loss_and_gradient batches"),
     Breakage("back-propagation through updated weights",
