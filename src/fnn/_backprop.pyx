@@ -245,6 +245,8 @@ cdef void update_share(real *arena, const Plan *plan, const fnn_rule *rule, cons
             if job.alpha:
                 job.squares[layer.units + unit] = sum_of_squares(
                     arena + at, height, min(panel, layer.outputs - o))
+            if unit + 1 < units * (thread + 1) // job.threads:  # the next, before the other threads' copies are called in
+                fetch_to_update(arena + at + height * width, height * width)
             update_values(arena + at, state + at, gradient + at, height * width, &own)
             if unit % inner_panels == 0:
                 at += layer.inputs * width
@@ -279,7 +281,7 @@ cdef void _activate(real[::1] out, real[::1] z, Py_ssize_t width, int code, doub
         return
     if go_together(width, vector):
         for r in range(pieces(n, width * vector)):
-            activate_rows(&out[r * width * vector], &z[r * width * vector], width,
+            activate_rows(&out[r * width * vector], &z[r * width * vector], width, 2 * vector,
                           min(vector, n // width - r * vector), width, code, slope)
         return
     row = np.empty(padded(width, vector), np.asarray(z).dtype)
@@ -354,7 +356,7 @@ cdef void _output_delta(Workspace work, real[:, ::1] z, const real[:, ::1] y, co
     if go_together(n, vector) and z.shape[0] > 1:
         for group in range(pieces(z.shape[0], vector)):
             r = group * vector
-            output_rows(&g[r, 0], &row_losses[r], &z[r, 0], n, NULL if y is None else &y[0, 0],
+            output_rows(&g[r, 0], &row_losses[r], &z[r, 0], n, 2 * vector, NULL if y is None else &y[0, 0],
                         NULL if labels is None else &labels[0], &order[r], NULL, min(vector, z.shape[0] - r), n, loss,
                         layer.code, layer.slope, scale, ceiling)
         return

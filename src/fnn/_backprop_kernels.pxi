@@ -4,6 +4,7 @@
 cdef extern from "_simd.h" nogil:
     const int FNN_ROWS
     const int FNN_VECS
+    const int FNN_TOGETHER
     const int INNER "FNN_INNER"
     const int FNN_IDENTITY, FNN_RELU, FNN_SIGMOID, FNN_SOFTMAX, FNN_EXP
     const int SQUARED_ERROR "FNN_SQUARED_ERROR"
@@ -27,11 +28,11 @@ cdef extern from "_simd.h" nogil:
                        bint poisson)
     double cross_entropy_row(void *g, const void *z, const void *v, const void *y, Py_ssize_t n, double scale,
                              double log_sum)
-    void output_rows(void *g, double *losses, const void *z, Py_ssize_t stride, const void *y,
+    void output_rows(void *g, double *losses, const void *z, Py_ssize_t stride, Py_ssize_t panel, const void *y,
                      const Py_ssize_t *labels, const Py_ssize_t *order, const void *weights, Py_ssize_t rows,
                      Py_ssize_t n, int loss, int code, double slope, double scale, double ceiling)
-    void activate_rows(void *out, const void *z, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, int code,
-                       double slope)
+    void activate_rows(void *out, const void *z, Py_ssize_t stride, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n,
+                       int code, double slope)
     double sum_of_squares(void *w, Py_ssize_t rows, Py_ssize_t columns)
     void limit_values(void *w, Py_ssize_t n, double limit)
     bint all_finite(const void *w, Py_ssize_t n)
@@ -72,6 +73,7 @@ cdef extern from "_simd.h" nogil:
     void unpack_rows(void *to, Py_ssize_t stride, const void *panel, Py_ssize_t rows, Py_ssize_t columns)
     void transpose_block(void *to, Py_ssize_t to_stride, const void *frm, Py_ssize_t from_stride, Py_ssize_t rows)
     void fetch_line(const void *next)
+    void fetch_to_update(const void *next, Py_ssize_t n)
     void fetch_ahead(const void *next, Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts)
     Py_ssize_t list_nonzero(int32_t *index, const void *u, Py_ssize_t n)
     Py_ssize_t list_fresh(int32_t *index, const void *u, const void *before, Py_ssize_t n)

@@ -68,7 +68,7 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
 cdef inline bint go_together(Py_ssize_t outputs, Py_ssize_t vector) noexcept nogil:
     """Whether several rows of outputs go through the loss at once, one a lane: of at most two vectors, a panel, each by
     itself would leave lanes empty."""
-    return outputs <= 2 * vector
+    return outputs <= max(2 * vector, FNN_TOGETHER)
 
 
 cdef void loss_rows(real *arena, const Plan *plan, const Job *job, int thread, const Py_ssize_t *order, double scale,
@@ -85,9 +85,9 @@ cdef void loss_rows(real *arena, const Plan *plan, const Job *job, int thread, c
     if go_together(n, plan.lanes) and plan.rows > 1:
         for group in range(pieces(end - begin, plan.lanes)):
             r = begin + group * plan.lanes
-            output_rows(arena + layer.g + r * panel, job.row_losses + r, arena + layer.v + r * panel, panel, job.y,
-                        job.labels, order + r, job.row_weights, min(plan.lanes, end - r), n, job.loss, layer.code,
-                        layer.slope, scale, job.ceiling)
+            output_rows(arena + layer.g + r * panel, job.row_losses + r, arena + layer.v + r * panel, panel,
+                        plan.room * panel, job.y, job.labels, order + r, job.row_weights, min(plan.lanes, end - r), n,
+                        job.loss, layer.code, layer.slope, scale, job.ceiling)
         return
     for r in range(begin, end):
         if job.row_weights is not NULL:

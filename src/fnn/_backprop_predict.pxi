@@ -4,7 +4,7 @@ cdef void output_values(real *out, real *z, Py_ssize_t n, int code, double slope
     """Eq. 2 for one row of the last layer; z (n,) has room for whole vectors."""
     cdef Py_ssize_t j, whole = padded(n, lanes(z))
     if code == FNN_SOFTMAX and go_together(n, lanes(z)):  # in the order in which several rows take the sum
-        activate_rows(out, z, n, 1, n, code, slope)
+        activate_rows(out, z, n, 2 * lanes(z), 1, n, code, slope)
     elif code == FNN_SOFTMAX:
         for j in range(n, whole):
             z[j] = -INFINITY
@@ -44,8 +44,8 @@ cdef void predicted_rows(real *out, real *arena, const Plan *plan, Py_ssize_t be
     if go_together(n, plan.lanes):
         for group in range(pieces(end - begin, plan.lanes)):
             r = begin + group * plan.lanes
-            activate_rows(out + r * n, arena + layer.v + r * panel, panel, min(plan.lanes, end - r), n, layer.code,
-                          layer.slope)
+            activate_rows(out + r * n, arena + layer.v + r * panel, panel, plan.room * panel, min(plan.lanes, end - r),
+                          n, layer.code, layer.slope)
         return
     for r in range(begin, end):
         panels_to_row(z, arena + layer.v, plan.room, r, n)

@@ -141,14 +141,21 @@ FNN_INLINE VEC FN(exponentials)(REAL *e, const REAL *z, ptrdiff_t n, VEC *peak) 
     return total;
 }
 
-/* Eq. 2 for up to a vector of rows of at most PANEL outputs, one row a lane: out (rows, n), z with rows `stride`
-   numbers apart.  A row's sums do not depend on what other rows are with it. */
-static void FN(activate_rows)(REAL *out, const REAL *z, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t n, int code,
-                              double slope) {
-    REAL lanes[PANEL * LANES];
+/* Rows that go together have so many outputs at most.  Output j of row r in panels, or in rows of their own, which are
+   `stride` numbers apart. */
+#undef MOST_TOGETHER
+#undef OUTPUT
+#define MOST_TOGETHER (PANEL > FNN_TOGETHER ? PANEL : FNN_TOGETHER)
+#define OUTPUT(z, r, j, stride, panel) ((z)[(r) * (stride) + (j) / PANEL * (panel) + (j) % PANEL])
+
+/* Eq. 2 for up to a vector of rows of at most MOST_TOGETHER outputs, one row a lane: out (rows, n), z with rows `stride`
+   numbers apart and panels of them `panel`.  A row's sums do not depend on what other rows are with it. */
+static void FN(activate_rows)(REAL *out, const REAL *z, ptrdiff_t stride, ptrdiff_t panel, ptrdiff_t rows, ptrdiff_t n,
+                              int code, double slope) {
+    REAL lanes[MOST_TOGETHER * LANES];
     memset(lanes, 0, (size_t)n * LANES * sizeof(REAL));
     for (ptrdiff_t r = 0; r < rows; r++)
-        for (ptrdiff_t j = 0; j < n; j++) lanes[j * LANES + r] = z[r * stride + j];
+        for (ptrdiff_t j = 0; j < n; j++) lanes[j * LANES + r] = OUTPUT(z, r, j, stride, panel);
     if (code == FNN_SOFTMAX) {
         VEC peak, total = FN(exponentials)(lanes, lanes, n, &peak);
         for (ptrdiff_t j = 0; j < n; j++) FN(store)(lanes + j * LANES, FN(load)(lanes + j * LANES) / total);
@@ -160,21 +167,22 @@ static void FN(activate_rows)(REAL *out, const REAL *z, ptrdiff_t stride, ptrdif
         for (ptrdiff_t j = 0; j < n; j++) out[r * n + j] = lanes[j * LANES + r];
 }
 
-/* Eq. 4 for up to a vector of rows of at most PANEL outputs, one row a lane: g = scale * dloss/dz, and the losses.
-   z and g have rows `stride` numbers apart; y (N, n) or labels (N,), and the rows' weights unless NULL, are those of
+/* Eq. 4 for up to a vector of rows of at most MOST_TOGETHER outputs, one row a lane: g = scale * dloss/dz, and the losses.
+   z and g have rows `stride` numbers apart and panels of them `panel`; y (N, n) or labels (N,), and the rows' weights unless NULL, are those of
    `order`.  A row's sums do not depend on what other rows are with it. */
-static void FN(output_rows)(REAL *g, double *losses, const REAL *z, ptrdiff_t stride, const REAL *y,
+static void FN(output_rows)(REAL *g, double *losses, const REAL *z, ptrdiff_t stride, ptrdiff_t panel, const REAL *y,
                             const ptrdiff_t *labels, const ptrdiff_t *order, const REAL *weights, ptrdiff_t rows,
                             ptrdiff_t n, int loss, int code, double slope, double scale, double ceiling) {
     enum { WIDES = LANES / WIDE_LANES };
-    REAL z_lanes[PANEL * LANES], y_lanes[PANEL * LANES], v_lanes[PANEL * LANES], scales[LANES] = {0};
+    REAL z_lanes[MOST_TOGETHER * LANES], y_lanes[MOST_TOGETHER * LANES], v_lanes[MOST_TOGETHER * LANES];
+    REAL scales[LANES] = {0};
     double sums[LANES];
     WIDE z_wide[WIDES], y_wide[WIDES], sum[WIDES], targets[WIDES], total_wide[WIDES];
     VEC peak = FN(splat)(0), total = FN(splat)(0), target = FN(splat)(0), each;
     memset(z_lanes, 0, (size_t)n * LANES * sizeof(REAL));
     memset(y_lanes, 0, (size_t)n * LANES * sizeof(REAL));
     for (ptrdiff_t r = 0; r < rows; r++) {
-        for (ptrdiff_t j = 0; j < n; j++) z_lanes[j * LANES + r] = z[r * stride + j];
+        for (ptrdiff_t j = 0; j < n; j++) z_lanes[j * LANES + r] = OUTPUT(z, r, j, stride, panel);
         if (labels) y_lanes[labels[order[r]] * LANES + r] = 1;
         else for (ptrdiff_t j = 0; j < n; j++) y_lanes[j * LANES + r] = y[order[r] * n + j];
         scales[r] = (REAL)(scale * (weights ? (double)weights[order[r]] : 1));
@@ -219,7 +227,7 @@ static void FN(output_rows)(REAL *g, double *losses, const REAL *z, ptrdiff_t st
                   loss == FNN_BINARY_CROSS_ENTROPY ? sum[h] : smaller_f64(splat_f64(ceiling), sum[h]));
     for (ptrdiff_t r = 0; r < rows; r++) {
         losses[r] = weights ? (double)weights[order[r]] * sums[r] : sums[r];
-        for (ptrdiff_t j = 0; j < n; j++) g[r * stride + j] = v_lanes[j * LANES + r];
+        for (ptrdiff_t j = 0; j < n; j++) OUTPUT(g, r, j, stride, panel) = v_lanes[j * LANES + r];
     }
 }
 #endif

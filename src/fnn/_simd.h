@@ -58,6 +58,9 @@
 #define FNN_FOURS
 #endif
 
+/* Rows of so many outputs, or of as many as a panel holds, go through softmax and the loss together, one a lane. */
+#define FNN_TOGETHER 16
+
 /* Vectors that a tile has at most, and terms summed between two stores of it: so many rows of its panels of W fill two
  * thirds of the first-level cache. */
 #ifndef FNN_VECS
@@ -70,6 +73,18 @@ FNN_INLINE void fetch_line(const void *next) {
 #if FNN_BYTES
     __builtin_prefetch(next, 0, 2);
     __asm__ volatile("" : : "r"(next)); /* GCC drops calls of a function that does nothing but this */
+#else
+    (void)next;
+#endif
+}
+
+/* Ask for a cache line that is to be written soon: another core may have a copy, to call in which takes a while.  GCC
+ * spells that prefetchw only where told of it, though every CPU with AVX2 takes it, at worst as nothing. */
+FNN_INLINE void fetch_to_write(const void *next) {
+#if FNN_BYTES == 32 && defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)next));
+#elif FNN_BYTES
+    __builtin_prefetch(next, 1, 3);
 #else
     (void)next;
 #endif
@@ -196,6 +211,7 @@ typedef struct { /* of a network whose every layer fits one vector */
 #define sparse_backward(c, ...) FNN_TYPED(sparse_backward, c)(c, __VA_ARGS__)
 #define sparse_gradient(w, ...) FNN_TYPED(sparse_gradient, w)(w, __VA_ARGS__)
 #define settle_turned(w, ...) FNN_TYPED(settle_turned, w)(w, __VA_ARGS__)
+#define fetch_to_update(next, n) FNN_TYPED(fetch_to_update, next)(next, n)
 #define fetch_ahead(next, ...) \
     _Generic((next), float *: fetch_ahead_f32, const float *: fetch_ahead_f32, double *: fetch_ahead_f64, \
              const double *: fetch_ahead_f64)(next, __VA_ARGS__)

@@ -116,6 +116,8 @@ static void FN(sparse_forward)(REAL *c, ptrdiff_t panel, const fnn_lists *lists,
         VEC sums[2 * FNN_QUAD];
         for (ptrdiff_t j = r * share; j < (r + 1) * share && j < lines; j++)
             for (int p = 0; p < FNN_QUAD; p++) fetch_line(next + p * step + j * line);
+        if (bias)
+            FNN_UNROLL for (int p = 0; p < FNN_QUAD; p++) FN(fetch_outputs)(1, c + p * panel);
         FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++)
             sums[v] = FN(load)(bias ? PLACE(bias, v, step) : PLACE(c, v, panel));
         FN(add_listed)(sums, lists, k, lists->ends[r], w, step);
@@ -135,6 +137,8 @@ static void FN(sparse_backward)(REAL *c, ptrdiff_t panel, const fnn_lists *lists
     for (ptrdiff_t r = 0; r < lists->rows; k = lists->ends[r++], c += PANEL, activation += PANEL) {
         VEC sums[2 * FNN_QUAD];
         FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++) sums[v] = start ? FN(splat)(0) : FN(load)(PLACE(c, v, panel));
+        if (start)
+            FNN_UNROLL for (int p = 0; p < FNN_QUAD; p++) FN(fetch_outputs)(1, c + p * panel);
         FN(add_listed)(sums, lists, k, lists->ends[r], wt, step);
         if (finish)
             FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++)
@@ -164,7 +168,7 @@ static void FN(sparse_gradient)(REAL *w, REAL *state, ptrdiff_t step, const fnn_
 #if FNN_BYTES
         if (finish) /* the next row's weights come into the cache meanwhile */
             FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++)
-                __builtin_prefetch(PLACE(w + PANEL, v, step), 1, 3);
+                fetch_to_write(PLACE(w + PANEL, v, step));
 #endif
         FNN_UNROLL for (int v = 0; v < 2 * FNN_QUAD; v++)
             sums[v] = start ? FN(splat)(0) : FN(load)(partial + v * LANES);

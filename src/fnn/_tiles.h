@@ -85,6 +85,15 @@ FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_R
         ROWS_CASE(4, body, __VA_ARGS__) MORE_ROWS(body, __VA_ARGS__) PAIRS(body, __VA_ARGS__)                   \
     }
 
+/* Ask for the lines that a tile will be written to, one a row: with AVX2, where it was measured. */
+FNN_INLINE void FN(fetch_outputs)(const int rows, const REAL *c) {
+#if FNN_BYTES == 32
+    FNN_UNROLL for (int r = 0; r < rows; r++) fetch_to_write(c + r * PANEL);
+#else
+    (void)rows, (void)c;
+#endif
+}
+
 /* Eq. 1 and 2: c = phi(a W + bias).  a: panels `step` numbers apart, or where x is given its rows from number `step`
  * on. bias NULL: goes on from the sums that c holds.  finish 0: leaves sums in c.  Two panels of c lie `c_panel`
  * numbers apart, those of W and of their biases `w_panel`. */
@@ -95,6 +104,7 @@ FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, ptrdif
     FNN_UNROLL for (int r = 0; r < rows; r++)
         FNN_UNROLL for (int v = 0; v < vecs; v++)
             sums[r][v] = FN(load)(bias ? PLACE(bias, v, w_panel) : PLACE(c + r * PANEL, v, c_panel));
+    if (bias) FN(fetch_outputs)(rows, c);
     if (x)
         FN(multiply_rows)(rows, vecs, sums, x, step, inner, w, w_panel);
     else
@@ -133,6 +143,7 @@ FNN_INLINE void FN(backward_body)(const int rows, const int vecs, REAL *c, ptrdi
     FNN_UNROLL for (int r = 0; r < rows; r++)
         FNN_UNROLL for (int v = 0; v < vecs; v++)
             sums[r][v] = first ? FN(splat)(0) : FN(load)(PLACE(c + r * PANEL, v, c_panel));
+    if (first) FN(fetch_outputs)(rows, c);
     FN(multiply)(rows, vecs, sums, g, g_panel, inner, wt, wt_panel);
     if (finish)
         FNN_UNROLL for (int r = 0; r < rows; r++)
@@ -241,9 +252,11 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
     VEC sums[FNN_ROWS][FNN_VECS];
     FNN_UNROLL for (int r = 0; r < rows; r++)
         FNN_UNROLL for (int v = 0; v < vecs; v++) sums[r][v] = FN(splat)(0);
-#if FNN_BYTES
-    FNN_UNROLL for (int r = 0; r < rows; r++) /* the next tile's weights come into the cache meanwhile */
-        FNN_UNROLL for (int v = 0; v < vecs; v++) __builtin_prefetch(PLACE(w + (rows + r) * width, v, w_panel), 1, 3);
+#if FNN_BYTES /* what is written comes into the cache meanwhile: with AVX2 this tile's, for the next may be another core's */
+    const REAL *to = (rule->kind == FNN_STORE || rule->kind == FNN_ADD ? state : w) + (FNN_BYTES == 32 ? 0 : rows * width);
+    FNN_UNROLL for (int r = 0; r < rows; r++)
+        FNN_UNROLL for (int v = 0; v < vecs; v += FNN_BYTES < 64 ? 2 : 1)
+            fetch_to_write(PLACE(to + r * width, v, w_panel));
 #endif
     if (x)
         FNN_FOURS for (ptrdiff_t b = 0; b < batch; b++, g += PANEL)
@@ -331,6 +344,11 @@ static int FN(all_finite)(const REAL *w, ptrdiff_t n) {
     for (; j + LANES <= n; j += LANES) doubt += FN(load)(w + j) * (REAL)0;
     for (; j < n; j++) rest += w[j] * (REAL)0;
     return FN(sum)(doubt) + rest == 0;
+}
+
+/* Ask for n numbers that are to be written next. */
+static void FN(fetch_to_update)(const REAL *next, ptrdiff_t n) {
+    for (ptrdiff_t j = 0; j < n; j += 64 / REAL_SIZE) fetch_to_write(next + j);
 }
 
 /* Ask for the `part`th of `parts` of the n numbers that are needed next, so that they are in cache by then. */
