@@ -50,6 +50,7 @@ def activate(kernels):
     z = np.array([[3, -2, 0.5, 1, 0], [-3, 900, 899, 1, 0], [-900, -901, -899, -890, -900]])
     agreement.check_activate(kernels, z, ACTIVATIONS["softmax"])
     agreement.check_activate(kernels, z[:, :3].copy(), ACTIVATIONS["softmax"])
+    agreement.check_activate(kernels, np.hstack([z[:, ::-1] - 2, z, z - 1, z[:, 1:] - 3]), ACTIVATIONS["softmax"])
 
 
 def derivative_factor(kernels):
@@ -75,9 +76,9 @@ def over_shapes(kernels, check):
 
 
 def output_delta(kernels):
-    """Rows of more than a panel, one at a time, and rows of one vector and of two, several together."""
+    """Rows of more than 16, one at a time, and rows of one vector, of two and of two panels, several together."""
     kinds = [(*pair, False) for pair in PAIRS] + [("cross_entropy", "softmax", True)]
-    for (loss, output, labels), width in product(kinds, (11, 7, 3)):
+    for (loss, output, labels), width in product(kinds, (19, 11, 7, 3)):
         case = make_case((2, width), 9, output=output, loss=loss, labels=labels, seed=3)
         for spread in (1, 40):
             z = np.random.default_rng(4).normal(0, spread, (9, width)).astype("float32")
@@ -108,7 +109,7 @@ def workspace(kernels):
 
 
 def loss_and_gradient(kernels):
-    for (loss, output), width in product(PAIRS, (4, 9)):
+    for (loss, output), width in product(PAIRS, (4, 9, 19)):
         case = make_case((7, 13, width), 9, hidden="tanh", output=output, loss=loss)
         agreement.check_loss_and_gradient(kernels, case, 0.3)
     agreement.check_loss_and_gradient(kernels, make_case((300, 200, 4), 261), 0.3)  # too wide for halves
