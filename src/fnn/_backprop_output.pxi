@@ -66,8 +66,8 @@ cdef void output_delta_rows(real *arena, const Plan *plan, const Job *job, int t
 
 
 cdef inline bint go_together(Py_ssize_t outputs, Py_ssize_t vector) noexcept nogil:
-    """Whether several rows of outputs go through the loss at once, one a lane: of at most two vectors, a panel, each by
-    itself would leave lanes empty."""
+    """Whether several rows of outputs go through the loss at once, one a lane: of at most two vectors, a panel, or of 16
+    numbers each by itself would leave lanes empty, or spend its time on sums across them."""
     return outputs <= max(2 * vector, FNN_TOGETHER)
 
 

@@ -167,9 +167,9 @@ static void FN(activate_rows)(REAL *out, const REAL *z, ptrdiff_t stride, ptrdif
         for (ptrdiff_t j = 0; j < n; j++) out[r * n + j] = lanes[j * LANES + r];
 }
 
-/* Eq. 4 for up to a vector of rows of at most MOST_TOGETHER outputs, one row a lane: g = scale * dloss/dz, and the losses.
-   z and g have rows `stride` numbers apart and panels of them `panel`; y (N, n) or labels (N,), and the rows' weights unless NULL, are those of
-   `order`.  A row's sums do not depend on what other rows are with it. */
+/* Eq. 4 for up to a vector of rows of at most MOST_TOGETHER outputs, one row a lane: g = scale * dloss/dz, and the
+   losses.  z and g have rows `stride` numbers apart and panels of them `panel`; y (N, n) or labels (N,), and the rows'
+   weights unless NULL, are those of `order`.  A row's sums do not depend on what other rows are with it. */
 static void FN(output_rows)(REAL *g, double *losses, const REAL *z, ptrdiff_t stride, ptrdiff_t panel, const REAL *y,
                             const ptrdiff_t *labels, const ptrdiff_t *order, const REAL *weights, ptrdiff_t rows,
                             ptrdiff_t n, int loss, int code, double slope, double scale, double ceiling) {
