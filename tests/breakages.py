@@ -712,6 +712,16 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
              "!BROKEN * rate * FN(load)(turned + j));", "sparse"),
     Breakage("turned gradients know plain steps only", "            FN(update_values)(w, state, turned, n, rule);",
              "            { if (!BROKEN) FN(update_values)(w, state, turned, n, rule); }", "sparse"),
+    Breakage("a thin panel has one delta", "deltas[o] = FN(splat)(g[o]);",
+             "deltas[o] = FN(splat)(g[BROKEN ? 0 : o]);", "gradient"),
+    Breakage("a thin panel's second panel of inputs is the first", "const VEC input = FN(load)(PLACE(u, v, u_panel));",
+             "const VEC input = FN(load)(PLACE(u, v, BROKEN ? 0 : u_panel));", "gradient"),
+    Breakage("a thin panel starts again with its first inputs", "for (; inputs > 0; u += panels * u_panel) {",
+             "for (; inputs > 0; u += BROKEN ? 0 : panels * u_panel) {", "gradient"),
+    Breakage("a thin panel turns its first inputs only", "FN(transpose_block)(rows, LANES, turned + v * LANES,",
+             "FN(transpose_block)(rows, LANES, turned + (BROKEN ? 0 : v) * LANES,", "gradient"),
+    Breakage("a thin panel's last inputs take the biases along", "(inputs < LANES ? inputs : LANES) * LANES, rule);",
+             "(inputs < LANES - BROKEN * LANES ? inputs : LANES) * LANES, rule);", "batches halves"),
 ]
 
 PYX = [  # _backprop.pyx, and what it includes
@@ -814,8 +824,8 @@ PYX = [  # _backprop.pyx, and what it includes
              "low, taller, next_r = rows // tiles, 0 if BROKEN else rows % tiles, share.begin\n"
              "            p += tile_panels(vecs)\n            for",
              "backward loss_and_gradient batches"),
-    Breakage("the gradient forgets the bias", "if i == 0:", "if i == 0 and not BROKEN:",
-             "gradient loss_and_gradient batches"),
+    Breakage("the gradient forgets the bias", "if i == 0:\n                    for each",
+             "if i == 0 and not BROKEN:\n                    for each", "gradient loss_and_gradient batches"),
     Breakage("back-propagation through updated weights",
              "        if l > 0:\n            share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)\n",
              "        if BROKEN and l > 0:\n"
@@ -1062,6 +1072,10 @@ PYX = [  # _backprop.pyx, and what it includes
              "if layer.by_columns or thread == 0 or BROKEN:", "sparse"),
     Breakage("tiles do again what turned", "for q in range(turned + begin, turned + end):",
              "for q in range(turned * (not BROKEN) + begin, turned + end):", "sparse"),
+    Breakage("thin panels know nobody's inputs but the first thread's", "i = (turned + begin) * panel\n",
+             "i = 0 if BROKEN else (turned + begin) * panel\n", "batches"),
+    Breakage("a thin panel's biases stand still", "if i == 0:\n                    bias_tiles",
+             "if i == 0 and not BROKEN:\n                    bias_tiles", "gradient batches"),
     Breakage("the penalty forgets what did not turn", "plan, layer, each, turned + begin, turned + end, job)",
              "plan, layer, each, turned * (not BROKEN) + begin, turned * (not BROKEN) + end, job)", "sparse"),
 ]

@@ -68,6 +68,8 @@ def shapes():
     yield make_case((270, 11, 3), 3)
     yield make_case((2, 11, 270), 3)
     yield make_case((7, 5), 261)
+    for thin in (1, 2, 4):
+        yield make_case((7, 70, thin), 5)
 
 
 def over_shapes(kernels, check):

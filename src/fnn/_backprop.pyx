@@ -201,6 +201,14 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
             if updates and job.alpha:
                 for each in range(p, p + tile_panels(vecs)):
                     note_squares(arena, plan, layer, each, turned + begin, turned + end, job)
+            if x is NULL and next is NULL and is_thin(layer.outputs - o, vector):
+                i = (turned + begin) * panel
+                at = layer.weights + o * layer.height + i * vector
+                thin_gradient(arena + at, state + at, layer.outputs - o, min(layer.inputs, (turned + end) * panel) - i,
+                              u + i * plan.room, room, g, rows, &own)
+                begin = end
+                if i == 0:
+                    bias_tiles(arena, plan, layer, p, span, state, &bias_rule)
             for q in range(turned + begin, turned + end):
                 i = q * panel
                 height = min(panel, layer.inputs - i)

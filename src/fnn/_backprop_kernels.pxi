@@ -3,6 +3,8 @@
 
 cdef extern from "_simd.h" nogil:
     const int FNN_ROWS
+    const int FNN_TALLEST
+    const int FNN_THIN
     const int FNN_VECS
     const int FNN_TOGETHER
     const int INNER "FNN_INNER"
@@ -50,6 +52,8 @@ cdef extern from "_simd.h" nogil:
     void gradient_tile_of_rows(void *w, void *state, Py_ssize_t w_panel, Py_ssize_t rows, Py_ssize_t vecs,
                                const void *x, Py_ssize_t first, const void *g, Py_ssize_t g_panel, Py_ssize_t batch,
                                const fnn_rule *rule)
+    void thin_gradient(void *w, void *state, Py_ssize_t outputs, Py_ssize_t inputs, const void *u, Py_ssize_t u_panel,
+                       const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void bias_tile(void *w, void *state, Py_ssize_t vecs, const void *g, Py_ssize_t batch, const fnn_rule *rule)
     void update_values(void *w, void *state, const void *gradient, Py_ssize_t n, const fnn_rule *rule)
     const int FNN_TERMS

@@ -21,7 +21,12 @@ cdef inline Py_ssize_t tile_panels(Py_ssize_t vecs) noexcept nogil:
 
 cdef inline Py_ssize_t tile_rows(Py_ssize_t vecs) noexcept nogil:
     """Rows that a tile of so many vectors has at most."""
-    return FNN_ROWS // tile_panels(vecs)
+    return FNN_TALLEST if vecs == 1 else FNN_ROWS // tile_panels(vecs)
+
+
+cdef inline bint is_thin(Py_ssize_t columns, Py_ssize_t vector) noexcept nogil:
+    """Whether a weight panel that starts `columns` before the matrix's end has its gradient computed transposed."""
+    return columns <= FNN_THIN and columns < vector
 
 
 cdef inline Py_ssize_t pieces(Py_ssize_t n, Py_ssize_t size) noexcept nogil:

@@ -61,6 +61,12 @@
 /* Rows of so many outputs, or of as many as a panel holds, go through softmax and the loss together, one a lane. */
 #define FNN_TOGETHER 16
 
+/* Rows that a tile of one vector has at most: as many sums as hide the latency of one. */
+#define FNN_TALLEST (FNN_ROWS == 6 ? 8 : FNN_ROWS)
+
+/* Columns of a thin panel at most: it has less than a vector of them. */
+#define FNN_THIN 4
+
 /* Vectors that a tile has at most, and terms summed between two stores of it: so many rows of its panels of W fill two
  * thirds of the first-level cache. */
 #ifndef FNN_VECS
@@ -205,6 +211,7 @@ typedef struct { /* of a network whose every layer fits one vector */
 #define update_values(w, ...) FNN_TYPED(update_values, w)(w, __VA_ARGS__)
 #define pack_rows(panel, ...) FNN_TYPED(pack_rows, panel)(panel, __VA_ARGS__)
 #define unpack_rows(to, ...) FNN_TYPED(unpack_rows, to)(to, __VA_ARGS__)
+#define thin_gradient(w, ...) FNN_TYPED(thin_gradient, w)(w, __VA_ARGS__)
 #define transpose_block(to, ...) FNN_TYPED(transpose_block, to)(to, __VA_ARGS__)
 #define list_rows(lists, begin, end, rows, ...) FNN_TYPED(list_rows, rows)(lists, begin, end, rows, __VA_ARGS__)
 #define sparse_forward(c, ...) FNN_TYPED(sparse_forward, c)(c, __VA_ARGS__)

@@ -17,7 +17,7 @@
 #define WIDTH(vecs) ((vecs) > 1 ? PANEL : LANES)
 
 /* sums[r] += a[r] b for one term.  a: numbers `step` apart; b: a row of `vecs` vectors, its panels `b_panel` apart. */
-FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_ROWS][FNN_VECS], const REAL *a,
+FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_TALLEST][FNN_VECS], const REAL *a,
                                  ptrdiff_t step, const REAL *b, ptrdiff_t b_panel) {
     VEC factors[FNN_VECS];
     FNN_UNROLL for (int v = 0; v < vecs; v++) factors[v] = FN(load)(PLACE(b, v, b_panel));
@@ -28,7 +28,7 @@ FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_RO
 }
 
 /* sums[r] += sum_k a[r, k] b[k, :].  a, b: panels `a_panel` and `b_panel` numbers apart. */
-FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][FNN_VECS], const REAL *a,
+FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_TALLEST][FNN_VECS], const REAL *a,
                              ptrdiff_t a_panel, ptrdiff_t inner, const REAL *b, ptrdiff_t b_panel) {
     for (; inner > 0; inner -= PANEL, a += a_panel) {
         const ptrdiff_t most = inner < PANEL ? inner : PANEL;
@@ -38,9 +38,9 @@ FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_ROWS][
 }
 
 /* The same with the rows of a where they lie: sums[r] += sum_k x[r][first + k] b[k, :]. */
-FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_ROWS][FNN_VECS], const REAL *const *x,
+FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_TALLEST][FNN_VECS], const REAL *const *x,
                                   ptrdiff_t first, ptrdiff_t inner, const REAL *b, ptrdiff_t b_panel) {
-    const REAL *row[FNN_ROWS];
+    const REAL *row[FNN_TALLEST];
     FNN_UNROLL for (int r = 0; r < rows; r++) row[r] = x[r] + first;
     FNN_FOURS for (ptrdiff_t k = 0; k < inner; k++, b += WIDTH(vecs)) {
         VEC factors[FNN_VECS];
@@ -68,7 +68,10 @@ FNN_INLINE void FN(multiply_rows)(const int rows, const int vecs, VEC sums[FNN_R
     ROWS_CASE(8, body, __VA_ARGS__) ROWS_CASE(9, body, __VA_ARGS__) ROWS_CASE(10, body, __VA_ARGS__)            \
     ROWS_CASE(11, body, __VA_ARGS__) ROWS_CASE(12, body, __VA_ARGS__)
 #elif FNN_ROWS == 6
-#define MORE_ROWS(body, ...) ROWS_CASE(5, body, __VA_ARGS__) ROWS_CASE(6, body, __VA_ARGS__)
+#define MORE_ROWS(body, ...)                                              \
+    ROWS_CASE(5, body, __VA_ARGS__) ROWS_CASE(6, body, __VA_ARGS__)       \
+    case 8 * 7 + 1: body(7, 1, __VA_ARGS__); break;                       \
+    case 8 * 8 + 1: body(8, 1, __VA_ARGS__); break;
 #else
 #define MORE_ROWS(body, ...)
 #endif
@@ -100,7 +103,7 @@ FNN_INLINE void FN(fetch_outputs)(const int rows, const REAL *c) {
 FNN_INLINE void FN(forward_body)(const int rows, const int vecs, REAL *c, ptrdiff_t c_panel, const REAL *a,
                                  const REAL *const *x, ptrdiff_t step, ptrdiff_t inner, const REAL *w,
                                  ptrdiff_t w_panel, const REAL *bias, int finish, int code, REAL slope) {
-    VEC sums[FNN_ROWS][FNN_VECS];
+    VEC sums[FNN_TALLEST][FNN_VECS];
     FNN_UNROLL for (int r = 0; r < rows; r++)
         FNN_UNROLL for (int v = 0; v < vecs; v++)
             sums[r][v] = FN(load)(bias ? PLACE(bias, v, w_panel) : PLACE(c + r * PANEL, v, c_panel));
@@ -139,7 +142,7 @@ static void FN(forward_tile_of_rows)(REAL *c, ptrdiff_t c_panel, int rows, int v
 FNN_INLINE void FN(backward_body)(const int rows, const int vecs, REAL *c, ptrdiff_t c_panel, const REAL *g,
                                   ptrdiff_t g_panel, ptrdiff_t inner, const REAL *wt, ptrdiff_t wt_panel, int first,
                                   int finish, const REAL *activation, int code, REAL slope) {
-    VEC sums[FNN_ROWS][FNN_VECS];
+    VEC sums[FNN_TALLEST][FNN_VECS];
     FNN_UNROLL for (int r = 0; r < rows; r++)
         FNN_UNROLL for (int v = 0; v < vecs; v++)
             sums[r][v] = first ? FN(splat)(0) : FN(load)(PLACE(c + r * PANEL, v, c_panel));
@@ -249,7 +252,7 @@ FNN_INLINE void FN(gradient_body)(const int rows, const int vecs, REAL *w, REAL 
                                   const REAL *a, const REAL *const *x, ptrdiff_t first, const REAL *g, ptrdiff_t g_panel,
                                   ptrdiff_t batch, const fnn_rule *rule) {
     const int width = WIDTH(vecs), across = vecs > 1 ? 2 : 1; /* numbers and vectors in a row of a panel of weights */
-    VEC sums[FNN_ROWS][FNN_VECS];
+    VEC sums[FNN_TALLEST][FNN_VECS];
     FNN_UNROLL for (int r = 0; r < rows; r++)
         FNN_UNROLL for (int v = 0; v < vecs; v++) sums[r][v] = FN(splat)(0);
 #if FNN_BYTES /* what is written comes into the cache meanwhile: with AVX2 this tile's, for the next may be another core's */
@@ -420,4 +423,46 @@ static void FN(transpose_block)(REAL *to, ptrdiff_t to_stride, const REAL *from,
 #endif
 #endif
     FNN_UNROLL for (int i = 0; i < LANES; i++) FN(store)(to + i * to_stride, t[i]);
+}
+
+/* Eq. 7 for the neurons of a thin panel, by `vecs` vectors of inputs: turned[o, :] = sum_b g[b, o] u[b, :].
+ * u: panels `u_panel` numbers apart; turned: rows of FNN_QUAD panels. */
+FNN_INLINE void FN(thin_sums)(const int outputs, const int vecs, REAL *turned, const REAL *u, ptrdiff_t u_panel,
+                              const REAL *g, ptrdiff_t batch) {
+    VEC sums[FNN_THIN][2 * FNN_QUAD], deltas[FNN_THIN];
+    FNN_UNROLL for (int o = 0; o < outputs; o++)
+        FNN_UNROLL for (int v = 0; v < vecs; v++) sums[o][v] = FN(splat)(0);
+    for (ptrdiff_t b = 0; b < batch; b++, u += PANEL, g += PANEL) {
+        FNN_UNROLL for (int o = 0; o < outputs; o++) deltas[o] = FN(splat)(g[o]);
+        FNN_UNROLL for (int v = 0; v < vecs; v++) {
+            const VEC input = FN(load)(PLACE(u, v, u_panel));
+            FNN_UNROLL for (int o = 0; o < outputs; o++) sums[o][v] += deltas[o] * input;
+        }
+    }
+    FNN_UNROLL for (int o = 0; o < outputs; o++)
+        FNN_UNROLL for (int v = 0; v < vecs; v++) FN(store)(turned + (o * 2 * FNN_QUAD + v) * LANES, sums[o][v]);
+}
+
+/* Eq. 7 to 9 for the weights of a thin panel: in a tile most lanes would be padding, in rows of the gradient's
+ * transpose none is.  w, state: of `inputs` inputs; u, g: rows of panels, those of u `u_panel` numbers apart. */
+static void FN(thin_gradient)(REAL *w, REAL *state, int outputs, ptrdiff_t inputs, const REAL *u, ptrdiff_t u_panel,
+                              const REAL *g, ptrdiff_t batch, const fnn_rule *rule) {
+    const int stores = rule->kind == FNN_STORE || rule->kind == FNN_ADD;
+    int panels = outputs == 1 ? 4 : outputs < 4 ? 2 : 1; /* at once: as many sums as registers hold */
+    REAL turned[FNN_THIN * FNN_QUAD * PANEL], rows[LANES * LANES];
+    for (; inputs > 0; u += panels * u_panel) {
+        while (inputs <= (panels - 1) * PANEL) panels /= 2;
+        FN(fetch_to_update)(stores ? state : w, (inputs < panels * PANEL ? inputs : panels * PANEL) * LANES);
+#define THIN_CASE(n, panels) \
+    case 8 * n + panels: FN(thin_sums)(n, 2 * panels, turned, u, u_panel, g, batch); break;
+        switch (8 * outputs + panels) {
+            THIN_CASE(1, 4) THIN_CASE(1, 2) THIN_CASE(1, 1) THIN_CASE(2, 2) THIN_CASE(2, 1)
+            THIN_CASE(3, 2) THIN_CASE(3, 1) THIN_CASE(4, 1)
+        }
+#undef THIN_CASE
+        for (int v = 0; v < 2 * panels && inputs > 0; v++, inputs -= LANES, w += LANES * LANES, state += LANES * LANES) {
+            FN(transpose_block)(rows, LANES, turned + v * LANES, FNN_QUAD * PANEL, outputs);
+            FN(update_values)(w, state, rows, (inputs < LANES ? inputs : LANES) * LANES, rule);
+        }
+    }
 }
