@@ -3,6 +3,7 @@
 FNN_REQUIRE_EXT=1 makes a failed build an error; without it the package installs and runs on NumPy, and a note says why.
 """
 
+import multiprocessing
 import os
 import platform
 import shutil
@@ -66,8 +67,15 @@ def extensions():
                 extra_link_args=[] if MSVC else ["-pthread"],
             )
         )
+    forks = multiprocessing.get_start_method() == "fork"  # a process of another kind would run this file again
     # What a copy includes is found, and its time looked at, where the kernel source lies.
-    built = cythonize(found, build_dir=str(generated), language_level=3, include_path=[str(SOURCE)])
+    built = cythonize(
+        found,
+        build_dir=str(generated),
+        language_level=3,
+        include_path=[str(SOURCE)],
+        nthreads=os.cpu_count() if forks else 0,
+    )
     for extension in built:  # cythonize drops the flag, so it is set on what it returns
         extension.optional = not REQUIRED
     return built

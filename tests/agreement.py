@@ -13,6 +13,7 @@ import json
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -131,6 +132,68 @@ class Judged(NamedTuple):
     factors: bounds.Factors = None  # of dropout
 
 
+class Frozen(NamedTuple):
+    """An array's type, shape and content, by which a call of the oracle is known again."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    content: bytes
+
+    @staticmethod
+    def of(array: np.ndarray) -> Frozen:
+        return Frozen(array.dtype.str, array.shape, array.tobytes())
+
+    def thawed(self) -> np.ndarray:
+        return np.frombuffer(self.content, self.dtype).reshape(self.shape)
+
+
+@lru_cache(maxsize=256)
+def steps_by_oracle(
+    layout: Layout,
+    parameters: Frozen,
+    x: Frozen,
+    y: Frozen,
+    loss: Loss,
+    order: Frozen,
+    rule: Rule,
+    batch_size: int,
+    mean: bool,
+    weights: Frozen | None,
+    mask_seed: int,
+) -> tuple[Judged, ...]:
+    """Let the oracle train; kept for the next backend, and for all the breakages, that are judged on the same case."""
+    case = Case(layout, parameters.thawed(), x.thawed(), y.thawed(), loss)
+    counts, rows_in_order = None if weights is None else weights.thawed(), order.thawed()
+    steps = oracle.train(
+        network_of(case),
+        case.x.tolist(),
+        case.y.tolist(),
+        rows_in_order.tolist(),
+        loss.name,
+        oracle.Rule(*rule),
+        batch_size,
+        mean,
+        None if counts is None else counts.tolist(),
+        layout.dropouts[0],
+        mask_seed,
+    )
+    return tuple(
+        Judged(
+            rows,
+            scale_of(rows, counts, mean),
+            [np.array(layer) for layer in step.layers],
+            np.array(step.losses),
+            [np.array(delta) for delta in step.deltas],
+            flat_of(step.gradient),
+            np.concatenate([flat_of(state) for state in zip(*step.states, strict=True)]),
+            flat_of(step.network),
+            step.loss,
+            [np.array(factors) for factors in step.factors] if layout.drops else None,
+        )
+        for rows, step in zip(batches(rows_in_order, batch_size), steps, strict=True)
+    )
+
+
 class ByOracle:
     """oracle.py, spoken to in arrays."""
 
@@ -186,32 +249,19 @@ class ByOracle:
         weights: np.ndarray | None = None,
         mask_seed: int = 0,
     ) -> Iterator[Judged]:
-        steps = oracle.train(
-            network_of(case),
-            case.x.tolist(),
-            case.y.tolist(),
-            order.tolist(),
-            case.loss.name,
-            oracle.Rule(*rule),
+        yield from steps_by_oracle(
+            case.layout,
+            Frozen.of(case.parameters),
+            Frozen.of(case.x),
+            Frozen.of(case.y),
+            case.loss,
+            Frozen.of(order),
+            rule,
             batch_size,
             mean,
-            None if weights is None else weights.tolist(),
-            case.layout.dropouts[0],
+            None if weights is None else Frozen.of(weights),
             mask_seed,
         )
-        for rows, step in zip(batches(order, batch_size), steps, strict=True):
-            yield Judged(
-                rows,
-                scale_of(rows, weights, mean),
-                [np.array(layer) for layer in step.layers],
-                np.array(step.losses),
-                [np.array(delta) for delta in step.deltas],
-                flat_of(step.gradient),
-                np.concatenate([flat_of(state) for state in zip(*step.states, strict=True)]),
-                flat_of(step.network),
-                step.loss,
-                [np.array(factors) for factors in step.factors] if case.layout.drops else None,
-            )
 
 
 class ByTwin:
@@ -286,6 +336,7 @@ def scale_of(rows: np.ndarray, weights: np.ndarray | None, mean: bool) -> float:
     return 1.0 if not mean else 1 / total if total else 0.0
 
 
+@lru_cache(maxsize=1024)
 def dropout_factors(layout: Layout, draw: Draw | None, rows: int) -> bounds.Factors:
     """Return what dropout multiplies each of [x, v_1, ..., z_L] by, (B, width), as the oracle draws it."""
     if draw is None or not layout.drops:

@@ -81,7 +81,7 @@ def pre_activation(u: np.ndarray, du: np.ndarray, block: np.ndarray, dblock: np.
 
 def with_ones(u: np.ndarray, du: np.ndarray) -> Bounded:
     """The layer's input (B, I) with the exact 1 that feeds the bias: (B, I + 1)."""
-    return np.pad(u, ((0, 0), (0, 1)), constant_values=1.0), np.pad(du, ((0, 0), (0, 1)))
+    return np.hstack([u, np.ones((len(u), 1))]), np.hstack([du, np.zeros((len(u), 1))])
 
 
 def activation(z: np.ndarray, dz: np.ndarray, v: np.ndarray, phi: Activation, p: Precision) -> np.ndarray:
