@@ -130,7 +130,7 @@ def test_steps_are_as_asked(capsys, monkeypatch):
     ):
         main(quick + arguments)
     assert used == [
-        (fnn.SGD(0.1, 0.9), 16, 1.0),
+        (fnn.SGD(0.05, 0.9), 16, 1.0),
         (fnn.SGD(0.05), 1, 1.0),
         (fnn.SGD(0.01), 1, 1.0),
         (fnn.SGD(0.5, 0.25), 64, None),
@@ -158,6 +158,14 @@ def test_the_defaults_go_with_dropout(capsys, loss, seed):
     asked = ["--hidden", "64,64", "--dropout", "0.5", "--loss", loss, "--target", "classes"]
     assert main(["train", *asked, "--seed", str(seed), "--quiet"]) == 0
     assert accuracy(capsys.readouterr().out) >= 90
+
+
+@pytest.mark.parametrize("batch_size", ["16", "1"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "squared_error", "poisson"])
+def test_the_defaults_go_with_three_inner_layers(capsys, loss, batch_size):
+    asked = ["--hidden", "64,64,64", "--loss", loss, "--target", "classes", "--batch-size", batch_size]
+    assert main(["train", *asked, "--quiet"]) == 0
+    assert accuracy(capsys.readouterr().out) >= 95
 
 
 def test_no_hidden_layer_makes_a_linear_model(capsys):

@@ -30,11 +30,14 @@ from fnn._formulas import (
 from fnn._optimizers import OPTIMIZERS, Optimizer
 
 OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "squared_error": "identity", "poisson": "exp"}
-# Rates that train the digits; one step of online training sees one row, so that it must be smaller.
-RATES = {"cross_entropy": 0.1, "binary_cross_entropy": 0.05, "squared_error": 0.005, "poisson": 0.01}
-ONLINE_RATES = {"cross_entropy": 0.05, "binary_cross_entropy": 0.02, "squared_error": 0.01, "poisson": 0.005}
-# What dropout divides them by: at the full rate cross_entropy stays at chance where half of two layers is dropped.
-DROPOUT_DIVISORS = {"cross_entropy": 5, "binary_cross_entropy": 2, "squared_error": 1, "poisson": 1}
+# Rates that train the digits, through one inner layer as through three, by whether each row updates and whether something
+# is dropped; one step of online training sees one row, so that it must be smaller.
+RATES = {
+    (False, False): {"cross_entropy": 0.05, "binary_cross_entropy": 0.05, "squared_error": 0.005, "poisson": 0.01},
+    (False, True): {"cross_entropy": 0.02, "binary_cross_entropy": 0.025, "squared_error": 0.005, "poisson": 0.01},
+    (True, False): {"cross_entropy": 0.05, "binary_cross_entropy": 0.02, "squared_error": 0.01, "poisson": 0.005},
+    (True, True): {"cross_entropy": 0.01, "binary_cross_entropy": 0.01, "squared_error": 0.01, "poisson": 0.005},
+}
 MAX_CLASSES = 10_000
 # What numpy.load was seen to raise on archives with changed bytes.
 DAMAGES = (ValueError, OSError, EOFError, SyntaxError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error)
@@ -239,9 +242,7 @@ def _steps(options: argparse.Namespace, loss: Loss) -> Optimizer:
         chosen = OPTIMIZERS[options.optimizer]
         return chosen() if options.learning_rate is None else chosen(options.learning_rate)
     online = options.batch_size == 1
-    usual = ONLINE_RATES[loss.name] if online else RATES[loss.name]
-    if np.any(options.dropout):
-        usual /= DROPOUT_DIVISORS[loss.name]
+    usual = RATES[online, bool(np.any(options.dropout))][loss.name]
     return fnn.SGD(
         usual if options.learning_rate is None else options.learning_rate,
         (0.0 if online else 0.9) if options.momentum is None else options.momentum,
