@@ -34,6 +34,7 @@ from race import SETTLE_SECONDS, brief, own_process
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
 ROUNDS, QUICK_ROUNDS, QUICK_EPOCHS = 3, 1, 2
+LEAST_SECONDS = 0.3  # of a side's fits from one seed, which begin again until then: a single one of 10 ms tells little
 LIMIT = 60.0  # seconds of a workload, its check included, after which no further seed of it is begun
 CHECK_EPOCHS = {"adam": 20, "sgd": 20, "lbfgs": 5}  # of the check; one on Fashion-MNIST
 CHECK_ROWS = 2_000  # of Fashion-MNIST in float32: in more updates rounding carries the two apart (docs/scikit-learn.md)
@@ -64,9 +65,9 @@ class Workload:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came of one fit."""
+    """What came of one fit, or of several alike."""
 
-    seconds: float
+    seconds: float  # of one, their mean
     score: float
     losses: list[float]
     epochs: int
@@ -118,9 +119,9 @@ class Side:
     find: Finder
     place: Executor
 
-    def fit(self, workload: Workload, seed: int) -> Fitted:
+    def fit(self, workload: Workload, seed: int, least_seconds: float = 0.0) -> Fitted:
         """Fit in that process."""
-        return self.place.submit(fitted, self.find, workload, seed).result()
+        return self.place.submit(fitted, self.find, workload, seed, least_seconds).result()
 
 
 def theirs(kind: str) -> type:
@@ -228,22 +229,23 @@ def fashion() -> Data:
     return x_train, y_train, x_test, y_test
 
 
-def fitted(find: Finder, workload: Workload, seed: int) -> Fitted:
-    """Fit once and time it."""
+def fitted(find: Finder, workload: Workload, seed: int, least_seconds: float = 0.0) -> Fitted:
+    """Fit, again from the same seed until fits have taken so many seconds, and time it."""
     x_train, y_train, x_test, y_test = load(workload.data)
     x_train, y_train = x_train[: workload.rows], y_train[: workload.rows]
     x_train, x_test = (x.astype(workload.dtype, copy=False) for x in (x_train, x_test))
     estimator = find("MLPRegressor" if y_train.dtype.kind == "f" else "MLPClassifier")
-    model = estimator(
-        hidden_layer_sizes=workload.hidden, solver=workload.solver, max_iter=workload.max_iter, random_state=seed
-    )
+    options = {"solver": workload.solver, "max_iter": workload.max_iter, "random_state": seed}
+    seconds: list[float] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        start = time.perf_counter()
-        model.fit(x_train, y_train)
-        seconds = time.perf_counter() - start
+        while not seconds or sum(seconds) < least_seconds:
+            model = estimator(hidden_layer_sizes=workload.hidden, **options)
+            start = time.perf_counter()
+            model.fit(x_train, y_train)
+            seconds.append(time.perf_counter() - start)
     return Fitted(
-        seconds,
+        statistics.fmean(seconds),
         model.score(x_test, y_test),
         getattr(model, "loss_curve_", [model.loss_]),
         model.n_iter_,
@@ -274,7 +276,7 @@ def raced(workload: Workload, sides: Sequence[Side], rounds: int, limit: float, 
             row.seeds = seed + 1
             for side in sides if seed % 2 == 0 else reversed(sides):
                 time.sleep(SETTLE_SECONDS)
-                fits[side.label].append(side.fit(workload, seed))
+                fits[side.label].append(side.fit(workload, seed, LEAST_SECONDS))
     except Exception as error:  # whatever ends a fit is a fact about its row, and the others go on
         row.status, row.note = "failed", brief(error)
         return row
@@ -338,9 +340,9 @@ def notes(rows: Sequence[Row]) -> list[str]:
     slower = [row.workload for row in rows if row.ratio < 1]
     return [
         "Fit time of scikit-learn over fnn's from the same random_state, each in a process of its own, in turn; means "
-        f"over {max((row.seeds for row in rows), default=0)} seeds at most. Accuracy or R2 on rows apart; ± is its "
-        "deviation over the seeds. Before, both had fitted up to 20 epochs (lbfgs: 5) from seed 0 with the same losses "
-        "and score.",
+        f"over {max((row.seeds for row in rows), default=0)} seeds at most, short fits repeated for "
+        f"{LEAST_SECONDS:g} s each. Accuracy or R2 on rows apart; ± is its deviation over the seeds. Before, both had "
+        "fitted up to 20 epochs (lbfgs: 5) from seed 0 with the same losses and score.",
         f"fnn is slower on {len(slower)} of {len(rows)} workloads{': ' + ', '.join(slower) if slower else ''}.",
         *(f"Not timed: {row.workload} {row.status}: {row.note}." for row in rows if row.status != "timed"),
     ]  # fmt: skip

@@ -972,6 +972,22 @@ def test_estimators_are_compared_in_few_updates_where_rounding_grows():
     assert estimators.fitted(estimators.ours, few, 0).rows == 40
 
 
+def test_short_fits_of_estimators_are_repeated(monkeypatch):
+    fits, clock = [], itertools.count()
+
+    class Counted(estimators.ours("MLPClassifier")):
+        def fit(self, x, y):
+            fits.append(len(x))
+            return super().fit(x, y)
+
+    monkeypatch.setattr(estimators.time, "perf_counter", lambda: next(clock) * 0.25)
+    few = replace(estimators.WORKLOADS["wine-sgd"], max_iter=2, rows=40)
+    assert estimators.fitted(lambda kind: Counted, few, 0, least_seconds=0.6).seconds == 0.25
+    assert fits == [40, 40, 40]
+    assert estimators.fitted(lambda kind: Counted, few, 0).seconds == 0.25
+    assert fits == [40, 40, 40, 40]
+
+
 def test_estimators_that_lose_are_named():
     row = estimators.Row("wine-adam", "adam", "float64", "cpu", ratio=0.5, seeds=3)
     assert "0.50 SLOWER" in estimators.table([row])

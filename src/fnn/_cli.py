@@ -30,8 +30,8 @@ from fnn._formulas import (
 from fnn._optimizers import OPTIMIZERS, Optimizer
 
 OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "squared_error": "identity", "poisson": "exp"}
-# Rates that train the digits, through one inner layer as through three, by whether each row updates and whether something
-# is dropped; one step of online training sees one row, so that it must be smaller.
+# Rates that train the digits, through one inner layer as through three, by whether each row updates and whether some
+# outputs are dropped; one step of online training sees one row, so that it must be smaller.
 RATES = {
     (False, False): {"cross_entropy": 0.05, "binary_cross_entropy": 0.05, "squared_error": 0.005, "poisson": 0.01},
     (False, True): {"cross_entropy": 0.02, "binary_cross_entropy": 0.025, "squared_error": 0.005, "poisson": 0.01},
