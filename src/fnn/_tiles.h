@@ -1,8 +1,9 @@
 /* The three products of mini-batch training in tiles, part of _simd.h, which includes this file once for float and once
    for double.
 
-   A. A tile is `rows` by `vecs` vectors, one sum a register, from the first term to the last: 1 .. FNN_ROWS rows by 1
-      or 2 vectors of one panel, and half as many rows by 4 vectors of two panels where registers suffice (FNN_VECS).
+   A. A tile is `rows` by `vecs` vectors, one sum a register, from the first term to the last: 1 .. FNN_ROWS rows by 2
+      vectors of one panel, or FNN_TALLEST by 1, and half as many by 4 vectors of two panels where registers suffice
+      (FNN_VECS).
       Of two panels 10 numbers are loaded for 24 multiply-adds, of one 14, which shows while others use the core's
       caches too.
    B. A finished tile of an activation or a delta leaves through phi or its derivative, one of the gradient through the
