@@ -1,6 +1,7 @@
 """Builds the compiled parts: one extension per instruction set from each of KERNELS, and _cpu.pyx.
 
 FNN_REQUIRE_EXT=1 makes a failed build an error; without it the package installs and runs on NumPy, and a note says why.
+FNN_CFLAGS holds flags for the compiler that come after all others.
 """
 
 import multiprocessing
@@ -16,6 +17,7 @@ from setuptools.command.build_ext import build_ext
 
 REQUIRED = os.environ.get("FNN_REQUIRE_EXT") == "1"
 SOURCE = Path("src/fnn")
+LAST = os.environ.get("FNN_CFLAGS", "").split()
 MSVC = sys.platform == "win32"
 X86_64 = platform.machine().lower() in ("x86_64", "amd64") and not MSVC
 LEVELS = {"baseline": []} | ({level: [f"-march={level}"] for level in ("x86-64-v3", "x86-64-v4")} if X86_64 else {})
@@ -51,7 +53,7 @@ def extensions():
 
     generated = Path("build/cython")
     generated.mkdir(parents=True, exist_ok=True)
-    found = [Extension("fnn._cpu", [str(SOURCE / "_cpu.pyx")])]
+    found = [Extension("fnn._cpu", [str(SOURCE / "_cpu.pyx")], extra_compile_args=LAST)]
     for (source, (headers, own)), (level, flags) in product(KERNELS.items(), LEVELS.items()):
         name = f"{source}_{level.replace('-', '_')}"
         copy = generated / f"{name}.pyx"
@@ -63,7 +65,7 @@ def extensions():
                 [str(copy)],
                 include_dirs=[str(SOURCE)],
                 depends=[str(SOURCE / header) for header in headers],
-                extra_compile_args=OPTIMISE + own + flags + wide,
+                extra_compile_args=OPTIMISE + own + flags + wide + LAST,
                 extra_link_args=[] if MSVC else ["-pthread"],
             )
         )

@@ -350,3 +350,32 @@ def test_a_team_between_two_epochs_burns_no_cpu(run):
         assert len(used) == 2 and max(used) < 0.5, used
         """
     )
+
+
+@pytest.mark.parametrize("backend", WITHOUT_BLAS)
+@pytest.mark.parametrize("timer", [name for name in ("setitimer",) if hasattr(signal, name)])
+def test_threads_that_wait_long_for_another_burn_no_cpu(run, timer, backend):
+    """Two wait for the first, which is in a signal's handler in the midst of an epoch."""
+    run(
+        f"""
+        import os, signal, time
+        import numpy as np
+        from training import problem
+
+        used = []
+
+        def sleep(number, frame):
+            before = os.times()
+            time.sleep(1)
+            after = os.times()
+            used.append(after.user + after.system - before.user - before.system)
+
+        network, x, labels = problem()
+        x, labels = np.tile(x, (200, 1)), np.tile(labels, 200)
+        signal.signal(signal.SIGALRM, sleep)
+        signal.{timer}(signal.ITIMER_REAL, 0.1)
+        network.fit(x, labels, loss="cross_entropy", batch_size=128, epochs=3, threads=3)
+        assert len(used) == 1 and used[0] < 0.5, used
+        """,
+        FNN_BACKEND=backend,
+    )

@@ -4,8 +4,8 @@
    A. Helpers start when they are first needed and stay with their team.  Between two calls of fnn_work they look out
       for the next one for FNN_LOOKOUT_SECONDS, as the epochs of a small data set follow each other, and then sleep.
       When the team is dismissed they end by themselves: nobody waits for that, and whoever leaves last frees the team.
-   B. Within a call, threads that meet every few microseconds meet at a barrier that spins; it yields where one was put
-      off its core.
+   B. Within a call, threads that meet every few microseconds meet at a barrier that spins.  Where one was put off its
+      core the others yield theirs, and soon sleep: a core that is idle takes over what waits at another.
    C. A forked child has no helpers: fnn_muster notices and starts new ones.
    D. Where threads or atomics are not to be had there is a team of one. */
 
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-typedef struct { int arrived, phase; } fnn_meeting;
+typedef struct { int arrived, phase, asleep; } fnn_meeting; /* phase: meetings held; asleep: who waits for one */
 typedef void (*fnn_part)(const void *task, int thread);
 
 #if defined(__GNUC__) && !defined(FNN_PLAIN_C)
@@ -23,10 +23,16 @@ typedef void (*fnn_part)(const void *task, int thread);
 #include <sched.h>
 #include <signal.h>
 #include <unistd.h>
+#if defined(__linux__) && defined(__LP64__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
 
 #define FNN_MOST_THREADS 1024
 #define FNN_PATIENCE 4096 /* looks before a waiting thread yields its core; a pause is about 16 of them */
-#define FNN_LOOKOUT_SECONDS 1.5e-4 /* about what it takes to wake a helper whose core sleeps too */
+#define FNN_YIELD_SECONDS 1e-3 /* of yields before it sleeps: others who wait until it has woken should not fall asleep too */
+#define FNN_NAP_SECONDS 1e-3 /* after which a sleeper looks by itself */
+#define FNN_LOOKOUT_SECONDS 1.5e-4 /* about what it takes to wake a thread whose core sleeps too */
 
 typedef struct fnn_team fnn_team;
 typedef struct {
@@ -35,6 +41,7 @@ typedef struct {
 } fnn_helper;
 struct fnn_team {
     int call, finished; /* the number of the current call, 0 for none yet; helpers who are done with it */
+    int waits; /* whether the caller sleeps until they are */
     int started, threads, asleep, over; /* helpers; threads that the call wants; helpers to be woken; dismissed */
     int members; /* helpers who have not left yet, and the owner */
     fnn_part work;
@@ -60,25 +67,63 @@ static double fnn_seconds(void) {
     return t.tv_sec + 1e-9 * t.tv_nsec;
 }
 
-/* After 10 us or so the one that is waited for may need this very core. */
-static void fnn_relax(int tries) {
+/* Let some cycles go by; false after 10 us or so, when the one that is waited for may need this very core. */
+static int fnn_pause(int tries) {
 #if defined(__x86_64__)
-    if (tries < FNN_PATIENCE / 16) { __builtin_ia32_pause(); return; }
+    if (tries >= FNN_PATIENCE / 16) return 0;
+    __builtin_ia32_pause();
+    return 1;
 #else
-    if (tries < FNN_PATIENCE) return;
+    return tries < FNN_PATIENCE;
 #endif
-    sched_yield();
+}
+
+/* Sleep until fnn_wake, or for a while, if the word still has the value that it had. */
+static void fnn_nap(int *word, int value, int *asleep) {
+#if defined(SYS_futex)
+    const struct timespec nap = {0, (long)(1e9 * FNN_NAP_SECONDS)};
+    __atomic_add_fetch(asleep, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &nap, NULL, 0);
+    __atomic_sub_fetch(asleep, 1, __ATOMIC_SEQ_CST);
+#else
+    const struct timespec nap = {0, (long)(1e9 * FNN_LOOKOUT_SECONDS)};
+    (void)word; (void)value; (void)asleep;
+    nanosleep(&nap, NULL);
+#endif
+}
+
+/* Wake who sleeps over a word that has just changed.  Without a fence before the look at `asleep` it may miss one, who
+   then wakes by himself. */
+static void fnn_wake(int *word, const int *asleep) {
+#if defined(SYS_futex)
+    if (__atomic_load_n(asleep, __ATOMIC_RELAXED)) syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, FNN_MOST_THREADS, NULL, NULL, 0);
+#else
+    (void)word; (void)asleep;
+#endif
+}
+
+/* Wait while the word has this value: looking, then yielding, then asleep. */
+static void fnn_wait_while(int *word, int value, int *asleep) {
+    double since = 0;
+    for (int tries = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) == value; tries++) {
+        if (fnn_pause(tries)) continue;
+        tries = FNN_PATIENCE;
+        if (since == 0) since = fnn_seconds();
+        if (fnn_seconds() - since < FNN_YIELD_SECONDS) sched_yield();
+        else fnn_nap(word, value, asleep);
+    }
 }
 
 static void fnn_meet(fnn_meeting *m, int threads) {
     int phase = __atomic_load_n(&m->phase, __ATOMIC_RELAXED);
     if (threads == 1) return;
-    if (__atomic_add_fetch(&m->arrived, 1, __ATOMIC_ACQ_REL) == threads) {
-        m->arrived = 0;
-        __atomic_store_n(&m->phase, phase + 1, __ATOMIC_RELEASE);
+    if (__atomic_add_fetch(&m->arrived, 1, __ATOMIC_ACQ_REL) < threads) {
+        fnn_wait_while(&m->phase, phase, &m->asleep);
         return;
     }
-    for (int tries = 0; __atomic_load_n(&m->phase, __ATOMIC_ACQUIRE) == phase; tries += tries < FNN_PATIENCE) fnn_relax(tries);
+    m->arrived = 0;
+    __atomic_store_n(&m->phase, phase + 1, __ATOMIC_RELEASE);
+    fnn_wake(&m->phase, &m->asleep);
 }
 
 static int fnn_called(fnn_team *team, int seen) { return __atomic_load_n(&team->call, __ATOMIC_ACQUIRE) != seen; }
@@ -89,7 +134,7 @@ static void fnn_wait_for_call(fnn_team *team, int seen) {
     do {
         for (int tries = 0; tries < 64; tries++) {
             if (fnn_called(team, seen)) return;
-            fnn_relax(tries);
+            fnn_pause(tries);
         }
     } while (fnn_seconds() - since < FNN_LOOKOUT_SECONDS);
     pthread_mutex_lock(&team->lock);
@@ -115,6 +160,7 @@ static void *fnn_help(void *self) {
         if (team->over) break;
         if (helper->thread < team->threads) team->work(team->task, helper->thread);
         __atomic_add_fetch(&team->finished, 1, __ATOMIC_ACQ_REL);
+        fnn_wake(&team->finished, &team->waits);
     }
     fnn_leave(team);
     return NULL;
@@ -184,8 +230,11 @@ static void fnn_work(fnn_team *team, int threads, fnn_part work, const void *tas
     team->finished = 0;
     fnn_call(team);
     work(task, 0);
-    for (int tries = 0; __atomic_load_n(&team->finished, __ATOMIC_ACQUIRE) < team->started; tries += tries < FNN_PATIENCE)
-        fnn_relax(tries);
+    for (;;) {
+        const int finished = __atomic_load_n(&team->finished, __ATOMIC_ACQUIRE);
+        if (finished == team->started) return;
+        fnn_wait_while(&team->finished, finished, &team->waits);
+    }
 }
 
 /* End the helpers, and the team. */
