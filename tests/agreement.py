@@ -747,10 +747,12 @@ def check_train_epoch(
     total, dtotal, penalties = 0.0, 0.0, 0.0
     counts = None if weights is None else weights.astype(np.float64)
     steps = judge.train(replace(judged, parameters=start), order, rule, batch_size, mean, counts, mask_seed)
+    in_pairs = batch_size == 1 and not rule.states and not rule.alpha and rule.saturation == np.inf
+    pair = None
     what = f"{case.layout.sizes} after {len(order)} rows in batches of {batch_size}, {rule}"
     with within_doubles(what):
         for update, step in enumerate(steps, start=1):
-            dlosses, dslope = sweep_bounds(judged, step, flat, p, counts)
+            dlosses, dslope = sweep_bounds(judged, step, flat, p, counts, pair)
             times = len(step.rows) * step.scale if mean else 1.0
             total += step.loss
             penalties += step.loss - times * float(step.losses.sum())
@@ -759,6 +761,10 @@ def check_train_epoch(
                 dslope = bounds.penalised(judged.layout, flat, (step.gradient, dslope), rule.alpha * step.scale, p)
             own = scaled(case.layout, rule.at(update))
             dflat, dstate = bounds.update(flat, state, (step.gradient, dslope), own, p)
+            pair = None
+            if in_pairs and update % 2:  # a row's biases move by rate times its delta
+                biases = (case.layout.blocks(own.rate * part)[0][-1:] for part in (step.gradient, dslope))
+                pair = step.layers[0], tuple(biases)
             flat, state = (step.parameters, dflat), (step.state, dstate)
     tight(flat[1], flat[0] - start, f"step of {what}")
     dtotal += bounds.DOUBLE.gamma(2 * len(order) + 2) * abs(total) + FLUSHED_LOSSES
@@ -996,11 +1002,19 @@ def check_golden(kernels: ModuleType, name: str, first: int, last: int) -> None:
 
 
 def sweep_bounds(
-    case: Case, step: Judged, flat: bounds.Bounded, p: Precision, weights: np.ndarray | None = None
+    case: Case,
+    step: Judged,
+    flat: bounds.Bounded,
+    p: Precision,
+    weights: np.ndarray | None = None,
+    pair: tuple[np.ndarray, bounds.Bounded] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds of the rows' losses (B,) and of the gradient (P,) of one batch, without a penalty's."""
+    """Return the bounds of the rows' losses (B,) and of the gradient (P,) of one batch, without a penalty's.
+
+    `pair`: of the row before, see `bounds.forward`.
+    """
     layout, phi = case.layout, case.layout.activations[-1]
-    errors = bounds.forward(layout, flat, step.layers, p, step.factors)
+    errors = bounds.forward(layout, flat, step.layers, p, step.factors, pair)
     z, y = step.layers[-1], case.targets(step.rows)
     v = ByTwin.activate(z, phi)
     scale = step.scale if weights is None else step.scale * weights[step.rows, None]

@@ -79,6 +79,20 @@ def pre_activation(u: np.ndarray, du: np.ndarray, block: np.ndarray, dblock: np.
     return u @ block, product(u, du, block, dblock, p)
 
 
+def of_pair(
+    u: np.ndarray, before: np.ndarray, move: Bounded, block: np.ndarray, dblock: np.ndarray, p: Precision
+) -> np.ndarray:
+    """Eq. 13a: what z = u W + b of one row may lose more, taken with the W of before the step that `before` caused.
+
+    move: rate times the delta that the step was made of, (1, O), and its bound.
+    """
+    (u, _), (before, _) = with_ones(u, np.zeros_like(u)), with_ones(before, np.zeros_like(before))
+    n, most = u.shape[1], np.abs(move[0]) + move[1]
+    common, terms = np.abs(u) @ np.abs(before).T, np.count_nonzero(u * before)
+    more = (p.gamma(n + 3) - p.gamma(n)) * (np.abs(u) @ (np.abs(block) + dblock))
+    return more + 2 * p.gamma(n + 3) * common * most + (p.eta + p.lost) * (terms * most + 3 * (most != 0))
+
+
 def with_ones(u: np.ndarray, du: np.ndarray) -> Bounded:
     """The layer's input (B, I) with the exact 1 that feeds the bias: (B, I + 1)."""
     return np.hstack([u, np.ones((len(u), 1))]), np.hstack([du, np.zeros((len(u), 1))])
@@ -246,11 +260,17 @@ def read_weights(layout: Layout, flat: np.ndarray, index: int) -> np.ndarray:
 
 
 def forward(
-    layout: Layout, flat: Bounded, layers: list[np.ndarray], p: Precision, factors: Factors = None
+    layout: Layout,
+    flat: Bounded,
+    layers: list[np.ndarray],
+    p: Precision,
+    factors: Factors = None,
+    pair: tuple[np.ndarray, Bounded] | None = None,
 ) -> list[np.ndarray]:
     """Eq. 17: of every layer's values [x, v_1, ..., v_(L-1), z_L], for parameters `flat`; the input is exact.
 
-    `factors`: of dropout, which the values have been multiplied by.
+    `factors`: of dropout, which the values have been multiplied by.  `pair`: the input of the row before, and by what
+    its delta has moved the first layer's biases, where that may be made up for instead of being waited for.
     """
     of = [None] * len(layers) if factors is None else factors
     x = undropped(layers[0], np.zeros_like(layers[0]), of[0], p)[0]
@@ -258,6 +278,8 @@ def forward(
     for depth, phi in enumerate(layout.activations, start=1):
         block, dblock = layout.blocks(flat[0])[depth - 1], layout.blocks(flat[1])[depth - 1]
         z, dz = pre_activation(*joined(layout, layers, errors, depth - 1, p), block, dblock, p)
+        if pair is not None and depth == 1:
+            dz = dz + of_pair(layers[0], *pair, block, dblock, p)
         if layout.bends[depth - 1]:
             dz = bend(z, dz, *corner_of(layout, flat, depth - 1), p)[1]
         v, _ = undropped(layers[depth], dz, of[depth], p)

@@ -151,6 +151,7 @@ def online(kernels):
         for rule in (PLAIN, SATURATED):
             case = make_case((19, 23, 18, 3), 11, hidden=hidden)  # more inputs than are all taken
             agreement.check_train_epoch(kernels, case, order, rule, 1, threads=2)
+            agreement.check_train_epoch(kernels, agreement.with_zeros(case, 0.5), order[:5], rule, 1)
             case = make_case((3, 4, 3, 2), 11, hidden=hidden, output="tanh")  # each layer in one vector
             agreement.check_train_epoch(kernels, case, order, rule, 1)
     case = make_case((19, 23, 18, 3), 11)

@@ -43,45 +43,68 @@ static void FN(flat_forward)(REAL *z, const REAL *w, const REAL *u, ptrdiff_t in
 
 /* ---- Online training: one row, only the inputs listed in `index`. ---- */
 
-/* List where u is not zero, and `before` is (if given), without a branch to mispredict; NaN is not zero.  `index` has
-   room for n and a vector. */
-FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const REAL *u, const REAL *before, ptrdiff_t n) {
+/* List where u or `second` is not zero, and both rows before are (if given), without a branch to mispredict; NaN is not
+   zero.  `index` has room for n and a vector. */
+FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const REAL *u, const REAL *second, const REAL *before,
+                                     const REAL *before_second, ptrdiff_t n) {
     ptrdiff_t count = 0, i = 0;
 #if FNN_BYTES == 64 && REAL_SIZE == 4
+#define NOT_ZERO(row) _mm512_cmp_ps_mask(_mm512_loadu_ps(row), _mm512_setzero_ps(), _CMP_NEQ_UQ)
     __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (; i + LANES <= n; i += LANES, places = _mm512_add_epi32(places, _mm512_set1_epi32(LANES))) {
-        __mmask16 found = _mm512_cmp_ps_mask(_mm512_loadu_ps(u + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        if (before) found &= _mm512_cmp_ps_mask(_mm512_loadu_ps(before + i), _mm512_setzero_ps(), _CMP_EQ_OQ);
+        __mmask16 found = NOT_ZERO(u + i) | NOT_ZERO(second + i);
+        if (before) found &= ~(NOT_ZERO(before + i) | NOT_ZERO(before_second + i));
         _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(found, places));
         count += __builtin_popcount(found);
     }
+#undef NOT_ZERO
 #elif FNN_BYTES == 64 && defined(__AVX512VL__)
+#define NOT_ZERO(row) _mm512_cmp_pd_mask(_mm512_loadu_pd(row), _mm512_setzero_pd(), _CMP_NEQ_UQ)
     __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     for (; i + LANES <= n; i += LANES, places = _mm256_add_epi32(places, _mm256_set1_epi32(LANES))) {
-        __mmask8 found = _mm512_cmp_pd_mask(_mm512_loadu_pd(u + i), _mm512_setzero_pd(), _CMP_NEQ_UQ);
-        if (before) found &= _mm512_cmp_pd_mask(_mm512_loadu_pd(before + i), _mm512_setzero_pd(), _CMP_EQ_OQ);
+        __mmask8 found = NOT_ZERO(u + i) | NOT_ZERO(second + i);
+        if (before) found &= (__mmask8) ~(NOT_ZERO(before + i) | NOT_ZERO(before_second + i));
         _mm256_storeu_si256((__m256i *)(index + count), _mm256_maskz_compress_epi32(found, places));
         count += __builtin_popcount(found);
     }
+#undef NOT_ZERO
 #elif defined(FNN_LISTS_BY_FOUR)
     __m128i first = _mm_setzero_si128();
+#if FNN_BYTES == 32 && REAL_SIZE == 4
+#define NOT_ZERO(row) _mm256_cmp_ps(_mm256_loadu_ps(row), _mm256_setzero_ps(), _CMP_NEQ_UQ)
+    for (; i + 8 <= n; i += 8) {
+        __m256 wanted = _mm256_or_ps(NOT_ZERO(u + i), NOT_ZERO(second + i));
+        if (before) wanted = _mm256_andnot_ps(_mm256_or_ps(NOT_ZERO(before + i), NOT_ZERO(before_second + i)), wanted);
+        const int found = _mm256_movemask_ps(wanted);
+        FNN_UNROLL for (int four = 0; four < 8; four += 4, first = _mm_add_epi32(first, _mm_set1_epi32(4))) {
+            _mm_storeu_si128((__m128i *)(index + count), _mm_add_epi32(first, fnn_places_of(found >> four & 15)));
+            count += fnn_counts[found >> four & 15];
+        }
+    }
+#undef NOT_ZERO
+#endif
     for (; i + 4 <= n; i += 4, first = _mm_add_epi32(first, _mm_set1_epi32(4))) {
-        const int found = FN(not_zero)(u + i) & (before ? ~FN(not_zero)(before + i) : 15);
+        const int known = before ? FN(not_zero)(before + i) | FN(not_zero)(before_second + i) : 0;
+        const int found = (FN(not_zero)(u + i) | FN(not_zero)(second + i)) & ~known;
         _mm_storeu_si128((__m128i *)(index + count), _mm_add_epi32(first, fnn_places_of(found)));
         count += fnn_counts[found];
     }
 #endif
     for (; i < n; i++) {
         index[count] = (int32_t)i;
-        count += before ? (u[i] != 0) & (before[i] == 0) : u[i] != 0;
+        count += ((u[i] != 0) | (second[i] != 0)) & (before ? (before[i] == 0) & (before_second[i] == 0) : 1);
     }
     return count;
 }
 static ptrdiff_t FN(list_nonzero)(int32_t *index, const REAL *u, ptrdiff_t n) {
-    return FN(list_inputs)(index, u, NULL, n);
+    return FN(list_inputs)(index, u, u, NULL, NULL, n);
 }
-static ptrdiff_t FN(list_fresh)(int32_t *index, const REAL *u, const REAL *before, ptrdiff_t n) {
-    return FN(list_inputs)(index, u, before, n);
+static ptrdiff_t FN(list_either)(int32_t *index, const REAL *u, const REAL *second, ptrdiff_t n) {
+    return FN(list_inputs)(index, u, second, NULL, NULL, n);
+}
+static ptrdiff_t FN(list_fresh)(int32_t *index, const REAL *u, const REAL *second, const REAL *before,
+                                const REAL *before_second, ptrdiff_t n) {
+    return FN(list_inputs)(index, u, second, before, before_second, n);
 }
 
 /* Several chains of sums hide the latency of one: eight of one vector, or four of two. */
@@ -102,10 +125,10 @@ FNN_INLINE void FN(online_add)(const int vecs, VEC sums[8][2], const REAL *w, co
 }
 
 /* W[i, :] = saturate(W[i, :] - rate before[i] g), then sum += u[i] W[i, :], for one row of one panel. */
-FNN_INLINE void FN(online_step)(const int vecs, VEC sum[2], REAL *w, REAL step, const VEC g[2], const int limited,
-                                VEC limit, REAL input) {
+FNN_INLINE void FN(online_step)(const int vecs, VEC sum[2], REAL *w, REAL step, const VEC g[2], VEC limit,
+                                REAL input) {
     for (int v = 0; v < vecs; v++) {
-        const VEC stepped = FN(saturated)(FN(load)(w + v * LANES) - step * g[v], limited, limit);
+        const VEC stepped = FN(saturated)(FN(load)(w + v * LANES) - step * g[v], 1, limit);
         FN(store)(w + v * LANES, stepped);
         sum[v] += input * stepped;
     }
@@ -113,19 +136,18 @@ FNN_INLINE void FN(online_step)(const int vecs, VEC sum[2], REAL *w, REAL step, 
 
 /* The same over the listed rows of one panel. */
 FNN_INLINE void FN(online_step_rows)(const int vecs, VEC sums[8][2], REAL *w, const REAL *before, const int32_t *index,
-                                     ptrdiff_t count, const REAL *g, REAL rate, const int limited, VEC limit,
-                                     const REAL *u) {
+                                     ptrdiff_t count, const REAL *g, REAL rate, VEC limit, const REAL *u) {
     const int chains = CHAINS(vecs);
     VEC delta[2];
     for (int v = 0; v < vecs; v++) delta[v] = FN(load)(g + v * LANES);
     for (; count >= chains; count -= chains, index += chains)
         FNN_UNROLL for (int r = 0; r < chains; r++)
             FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta,
-                            limited, limit, u[index[r]]);
+                            limit, u[index[r]]);
     FNN_UNROLL for (int r = 0; r < chains - 1; r++)
         if (r < count)
             FN(online_step)(vecs, sums[r], w + (ptrdiff_t)index[r] * vecs * LANES, rate * before[index[r]], delta,
-                            limited, limit, u[index[r]]);
+                            limit, u[index[r]]);
 }
 
 /* Start the chains with the bias, and put their sum into out. */
@@ -162,11 +184,10 @@ static void FN(online_forward)(REAL *out, int vecs, const REAL *w, const REAL *b
 
 FNN_INLINE void FN(online_update_forward_body)(const int vecs, REAL *out, REAL *w, const REAL *bias, const REAL *before,
                                                const int32_t *listed, ptrdiff_t n_listed, const REAL *g, REAL rate,
-                                               const int limited, VEC limit, const REAL *u, const int32_t *fresh,
-                                               ptrdiff_t n_fresh) {
+                                               VEC limit, const REAL *u, const int32_t *fresh, ptrdiff_t n_fresh) {
     VEC sums[8][2];
     FN(online_start)(vecs, sums, bias);
-    FN(online_step_rows)(vecs, sums, w, before, listed, n_listed, g, rate, limited, limit, u);
+    FN(online_step_rows)(vecs, sums, w, before, listed, n_listed, g, rate, limit, u);
     FN(online_add)(vecs, sums, w, u, fresh, n_fresh);
     FN(online_finish)(vecs, sums, out);
 }
@@ -178,16 +199,10 @@ static void FN(online_update_forward)(REAL *out, int vecs, REAL *w, const REAL *
                                       double saturation, const REAL *u, const int32_t *fresh, ptrdiff_t n_fresh,
                                       int code, double slope) {
     const VEC limit = FN(splat)((REAL)saturation);
-#define ONLINE_UPDATE_FORWARD(vecs, limited)                                                                        \
-    FN(online_update_forward_body)(vecs, out, w, bias, before, listed, n_listed, g, (REAL)rate, limited, limit, u,  \
-                                   fresh, n_fresh);
     if (vecs == 1)
-        ONLINE_UPDATE_FORWARD(1, 1)
-    else if (saturation == INFINITY) /* a literal each, for code of its own */
-        ONLINE_UPDATE_FORWARD(2, 0)
+        FN(online_update_forward_body)(1, out, w, bias, before, listed, n_listed, g, (REAL)rate, limit, u, fresh, n_fresh);
     else
-        ONLINE_UPDATE_FORWARD(2, 1)
-#undef ONLINE_UPDATE_FORWARD
+        FN(online_update_forward_body)(2, out, w, bias, before, listed, n_listed, g, (REAL)rate, limit, u, fresh, n_fresh);
     if (code != FNN_IDENTITY) FN(activate_values)(out, out, vecs * LANES, code, slope);
 }
 
