@@ -37,7 +37,7 @@ SIMD = [
     "_tiles.h",
     "_sparse.h",
     "_online.h",
-    "_pairs.h",
+    "_group.h",
     "_narrow.h",
 ]
 # Kernel sources: the headers they include, and flags of their own.  _pass.pyx rounds every operation by itself and

@@ -164,7 +164,7 @@ def notes(report: Report) -> list[str]:
             "Floor, mini-batches: 4 I O operations for the first layer and 6 I O for every other, over the measured "
             f"{report.limits.peak_gflops[threads]:.0f} GFLOP/s of {threads} cores. Online: one read of every weight "
             "forward and one read and write backward, those of zero inputs left out, over one core's measured "
-            "bandwidth of the cache that the weights fit in; fnn reads them once for two rows. A net as small as "
+            "bandwidth of the cache that the weights fit in; fnn reads them once for three rows. A net as small as "
             "xor-online is bounded by latency instead, far above its floor."
         )
     raced = {result.contestant.label for result in report.results}

@@ -30,6 +30,7 @@ from fnn._layout import Layout, Skip
 from fnn._optimizers import Rule
 
 DATA = Path(__file__).with_name("data")
+GROUP = 3  # rows that online training without a limit may take at once: FNN_GROUP
 LOOSEST = 1e-3  # a bound above this part of the largest value would forgive too much
 
 PAIRS = [(loss.name, output) for loss in LOSSES.values() for output in loss.outputs]
@@ -747,12 +748,12 @@ def check_train_epoch(
     total, dtotal, penalties = 0.0, 0.0, 0.0
     counts = None if weights is None else weights.astype(np.float64)
     steps = judge.train(replace(judged, parameters=start), order, rule, batch_size, mean, counts, mask_seed)
-    in_pairs = batch_size == 1 and not rule.states and not rule.alpha and rule.saturation == np.inf
-    pair = None
+    in_groups = batch_size == 1 and not rule.states and not rule.alpha and rule.saturation == np.inf
+    before: list[tuple[np.ndarray, bounds.Bounded]] = []
     what = f"{case.layout.sizes} after {len(order)} rows in batches of {batch_size}, {rule}"
     with within_doubles(what):
         for update, step in enumerate(steps, start=1):
-            dlosses, dslope = sweep_bounds(judged, step, flat, p, counts, pair)
+            dlosses, dslope = sweep_bounds(judged, step, flat, p, counts, before)
             times = len(step.rows) * step.scale if mean else 1.0
             total += step.loss
             penalties += step.loss - times * float(step.losses.sum())
@@ -761,10 +762,9 @@ def check_train_epoch(
                 dslope = bounds.penalised(judged.layout, flat, (step.gradient, dslope), rule.alpha * step.scale, p)
             own = scaled(case.layout, rule.at(update))
             dflat, dstate = bounds.update(flat, state, (step.gradient, dslope), own, p)
-            pair = None
-            if in_pairs and update % 2:  # a row's biases move by rate times its delta
-                biases = (case.layout.blocks(own.rate * part)[0][-1:] for part in (step.gradient, dslope))
-                pair = step.layers[0], tuple(biases)
+            if in_groups:  # a row's biases move by rate times its delta
+                move, dmove = (case.layout.blocks(own.rate * part)[0][-1:] for part in (step.gradient, dslope))
+                before = [*before, (step.layers[0], (move, dmove))] if update % GROUP else []
             flat, state = (step.parameters, dflat), (step.state, dstate)
     tight(flat[1], flat[0] - start, f"step of {what}")
     dtotal += bounds.DOUBLE.gamma(2 * len(order) + 2) * abs(total) + FLUSHED_LOSSES
@@ -1007,14 +1007,14 @@ def sweep_bounds(
     flat: bounds.Bounded,
     p: Precision,
     weights: np.ndarray | None = None,
-    pair: tuple[np.ndarray, bounds.Bounded] | None = None,
+    before: bounds.Moves = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of the rows' losses (B,) and of the gradient (P,) of one batch, without a penalty's.
 
-    `pair`: of the row before, see `bounds.forward`.
+    `before`: see `bounds.forward`.
     """
     layout, phi = case.layout, case.layout.activations[-1]
-    errors = bounds.forward(layout, flat, step.layers, p, step.factors, pair)
+    errors = bounds.forward(layout, flat, step.layers, p, step.factors, before)
     z, y = step.layers[-1], case.targets(step.rows)
     v = ByTwin.activate(z, phi)
     scale = step.scale if weights is None else step.scale * weights[step.rows, None]

@@ -7,6 +7,7 @@ docs/backprop.md.  Letters: B rows of a batch, I fan-in, O fan-out, L layers, P 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from fnn._optimizers import Rule
 FUNCTION_ULPS = 4  # promised of exp, tanh and sigmoid on every backend, NumPy's too; an ulp is at most 2 u |value|
 
 Bounded = tuple[np.ndarray, np.ndarray]  # values, and how far from them a kernel's may lie
+Moves = Sequence[tuple[np.ndarray, Bounded]]  # of rows (1, I): by what each one's delta moves the biases (1, O)
 Factors = list[np.ndarray] | None  # what dropout multiplies each of [x, v_1, ..., z_L] by, (B, width); None: by 1
 
 
@@ -79,18 +81,18 @@ def pre_activation(u: np.ndarray, du: np.ndarray, block: np.ndarray, dblock: np.
     return u @ block, product(u, du, block, dblock, p)
 
 
-def of_pair(
-    u: np.ndarray, before: np.ndarray, move: Bounded, block: np.ndarray, dblock: np.ndarray, p: Precision
-) -> np.ndarray:
-    """Eq. 13a: what z = u W + b of one row may lose more, taken with the W of before the step that `before` caused.
-
-    move: rate times the delta that the step was made of, (1, O), and its bound.
-    """
-    (u, _), (before, _) = with_ones(u, np.zeros_like(u)), with_ones(before, np.zeros_like(before))
-    n, most = u.shape[1], np.abs(move[0]) + move[1]
-    common, terms = np.abs(u) @ np.abs(before).T, np.count_nonzero(u * before)
-    more = (p.gamma(n + 3) - p.gamma(n)) * (np.abs(u) @ (np.abs(block) + dblock))
-    return more + 2 * p.gamma(n + 3) * common * most + (p.eta + p.lost) * (terms * most + 3 * (most != 0))
+def of_group(u: np.ndarray, before: Moves, block: np.ndarray, dblock: np.ndarray, p: Precision) -> np.ndarray:
+    """Eq. 13a: what z = u W + b of one row may lose more, taken with the W of before the steps of the rows `before`."""
+    u, _ = with_ones(u, np.zeros_like(u))
+    n = u.shape[1]
+    gamma = p.gamma(n + len(before) + 2)
+    more = (gamma - p.gamma(n)) * (np.abs(u) @ (np.abs(block) + dblock))
+    for row, (move, dmove) in before:
+        row, _ = with_ones(row, np.zeros_like(row))
+        most = np.abs(move) + dmove
+        more = more + 2 * gamma * (np.abs(u) @ np.abs(row).T) * most
+        more = more + (p.eta + p.lost) * (np.count_nonzero(u * row) * most + 3 * (most != 0))
+    return more
 
 
 def with_ones(u: np.ndarray, du: np.ndarray) -> Bounded:
@@ -265,12 +267,12 @@ def forward(
     layers: list[np.ndarray],
     p: Precision,
     factors: Factors = None,
-    pair: tuple[np.ndarray, Bounded] | None = None,
+    before: Moves = (),
 ) -> list[np.ndarray]:
     """Eq. 17: of every layer's values [x, v_1, ..., v_(L-1), z_L], for parameters `flat`; the input is exact.
 
-    `factors`: of dropout, which the values have been multiplied by.  `pair`: the input of the row before, and by what
-    its delta has moved the first layer's biases, where that may be made up for instead of being waited for.
+    `factors`: of dropout, which the values have been multiplied by.  `before`: rows whose steps may be made up for
+    instead of being waited for.
     """
     of = [None] * len(layers) if factors is None else factors
     x = undropped(layers[0], np.zeros_like(layers[0]), of[0], p)[0]
@@ -278,8 +280,8 @@ def forward(
     for depth, phi in enumerate(layout.activations, start=1):
         block, dblock = layout.blocks(flat[0])[depth - 1], layout.blocks(flat[1])[depth - 1]
         z, dz = pre_activation(*joined(layout, layers, errors, depth - 1, p), block, dblock, p)
-        if pair is not None and depth == 1:
-            dz = dz + of_pair(layers[0], *pair, block, dblock, p)
+        if before and depth == 1:
+            dz = dz + of_group(layers[0], before, block, dblock, p)
         if layout.bends[depth - 1]:
             dz = bend(z, dz, *corner_of(layout, flat, depth - 1), p)[1]
         v, _ = undropped(layers[depth], dz, of[depth], p)

@@ -209,13 +209,13 @@ def test_tiles_of_two_panels(backend, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_edge_online(backend, dtype):
-    """Rows of W in chains and the rest, panels of one and of two vectors, some inputs listed and some not; a pair and a
-    row, or without pairs."""
+    """Rows of W in chains and the rest, panels of one and of two vectors, some inputs listed and some not; a group of
+    rows and one row more, or one by one."""
     for rule, fan_in, fan_out in itertools.product(("plain", "saturated"), EDGES, EDGES):
         for seed in (0, 1):
-            case = agreement.with_zeros(make_case((fan_in, fan_out, 3), 3, dtype=dtype, seed=seed), 0.3)
+            case = agreement.with_zeros(make_case((fan_in, fan_out, 3), 4, dtype=dtype, seed=seed), 0.3)
             try:
-                agreement.check_train_epoch(_dispatch.kernels, case, np.arange(3), RULES[rule], 1, judge=ByTwin)
+                agreement.check_train_epoch(_dispatch.kernels, case, np.arange(4), RULES[rule], 1, judge=ByTwin)
                 break
             except agreement.UnsuitableCaseError:  # a ReLU within a rounding of its kink: one case in thousands
                 assert seed == 0

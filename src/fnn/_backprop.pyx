@@ -275,7 +275,7 @@ cdef double penalty(const Plan *plan, const Job *job) noexcept nogil:
 
 include "_backprop_clock.pxi"
 include "_backprop_minibatch.pxi"
-include "_backprop_pairs.pxi"
+include "_backprop_groups.pxi"
 include "_backprop_online.pxi"
 include "_backprop_predict.pxi"
 

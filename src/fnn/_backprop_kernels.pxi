@@ -80,15 +80,14 @@ cdef extern from "_simd.h" nogil:
     void fetch_to_update(const void *next, Py_ssize_t n)
     void fetch_ahead(const void *next, Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts)
     Py_ssize_t list_nonzero(int32_t *index, const void *u, Py_ssize_t n)
-    Py_ssize_t list_either(int32_t *index, const void *u, const void *second, Py_ssize_t n)
-    Py_ssize_t list_fresh(int32_t *index, const void *u, const void *second, const void *before,
-                          const void *before_second, Py_ssize_t n)
-    void pair_forward(void *z, void *z_second, Py_ssize_t vecs, void *w, const void *bias, const void *before,
-                      const void *before_second, const int32_t *listed, Py_ssize_t n_listed, const void *g,
-                      const void *g_second, double rate, const void *u, const void *second, const int32_t *fresh,
-                      Py_ssize_t n_fresh)
-    double in_common(const void *x, const void *second, Py_ssize_t n)
-    void second_of_pair(void *v, const void *z, const void *g, double moved, Py_ssize_t n, int code, double slope)
+    enum: GROUP "FNN_GROUP"
+    Py_ssize_t list_after(int32_t *index, const void *u, const void *before, Py_ssize_t n)
+    Py_ssize_t list_any(int32_t *index, const void *u, Py_ssize_t n)
+    Py_ssize_t list_fresh(int32_t *index, const void *u, const void *before, Py_ssize_t n)
+    void group_forward(void *w, Py_ssize_t vecs, const void *bias, void *z, const void *before, const int32_t *listed,
+                       Py_ssize_t n_listed, void *g, double rate, const void *u, const int32_t *fresh, Py_ssize_t n_fresh)
+    double in_common(const void *x, const void *other, Py_ssize_t n)
+    void put_right(void *v, const void *g, double moved, Py_ssize_t n)
     void online_transposed(void *delta, void *wt, Py_ssize_t inputs, Py_ssize_t outputs, const void *u,
                            const void *g, double rate, double limit, bint after, int code, double slope)
     void online_bias(void *bias, Py_ssize_t vecs, const void *g, double rate, double limit)

@@ -1,7 +1,7 @@
 # Online training: every sample a step of its own (docs/backprop.md, online training).
 #
 # A. Plain layers: what is zero is left out, inputs by a list and ReLUs that are off; the team shares the first layer,
-#    each of whose weights is read and written once a row, or without a limit once in two (_backprop_pairs.pxi).
+#    each of whose weights is read and written once a row, or without a limit once in three (_backprop_groups.pxi).
 # B. A network whose every layer fits one vector goes through one function, without lists, calls or a team.
 # C. Layers that skip take the mini-batch kernels, a row at a time.
 
@@ -186,7 +186,7 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
         for l in range(plan.n_layers):
             counts[l] = plan.layers[l].inputs
     if job.rule.saturation == INFINITY:
-        pairs_epoch(arena, plan, job, counts, thread)
+        groups_epoch(arena, plan, job, counts, thread)
         return
     n_listed = list_nonzero(listed, u, inputs) if chosen else inputs
     for r in range(job.n_rows):
@@ -206,7 +206,7 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
             u = <const real *>job.x + job.order[r + 1] * inputs
             if chosen:
                 n_now = list_nonzero(now, u, inputs)
-                n_fresh = list_fresh(fresh, u, u, before, before, inputs)
+                n_fresh = list_after(fresh, u, before, inputs)
         if thread > 0:  # the lists are made while thread 0 is in the layers above
             fnn_meet(&job.meeting, job.threads)
         if job.stop:

@@ -80,8 +80,7 @@ cdef struct Plan:
     Py_ssize_t lists, lists_room  # offset in the arena of each thread's lists of a product that skips zeros; their room
     Layer *layers
     Dropout input_dropout
-    # Offsets in the arena (online): the second of two rows' sums in the first layer, and the first one's delta there.
-    Py_ssize_t second_sums, first_delta
+    Py_ssize_t group_sums, group_deltas  # offsets in the arena (online): of a group's rows, in the first layer
     int narrow  # bytes of the vector that every layer fits, 16, 32 or 64, its padding zero (online); else 0
     fnn_layer *chain  # those layers, as the kernels for them see them
     Py_ssize_t list_room  # of a list of the first layer's inputs: each thread has three at the start of `index`

@@ -124,8 +124,8 @@ cdef class Workspace:
                 layer.bend = at
                 at += 3 * plan.room * padded(layer.outputs, panel)
         if self.online:
-            plan.second_sums, plan.first_delta = at, at + padded(layout.sizes[1], panel)
-            at += 2 * padded(layout.sizes[1], panel)
+            plan.group_sums, plan.group_deltas = at, at + GROUP * padded(layout.sizes[1], panel)
+            at += 2 * GROUP * padded(layout.sizes[1], panel)
         if layout.has_skips:
             plan.input_delta = at
             at += plan.room * max(padded(layout.shapes[l][0], panel) for l in range(plan.n_layers) if layout.skips[l][0])
@@ -252,11 +252,11 @@ cdef class Workspace:
         return total + 2 * SECONDS_TO_MEET * (team > 1)
 
     cdef double _online_seconds(self, int team):
-        """Estimate the time of a row in the first layer, which is all that the threads share, where rows go in pairs."""
+        """Estimate the time of a row in the first layer, which is all that the threads share, where rows go in groups."""
         cdef Layer *layer = &self.plan.layers[0]
         cdef Py_ssize_t panels = pieces(layer.outputs, 2 * self.plan.lanes)
         cdef double weights = (4 if self.single else 8) * (layer.inputs + 1) * layer.outputs
-        return 1.4 * weights * pieces(panels, team) / panels / ONLINE_BYTES_A_SECOND + 1.25 * SECONDS_TO_MEET * (team > 1)
+        return 1.4 * weights * pieces(panels, team) / panels / ONLINE_BYTES_A_SECOND + 0.8 * SECONDS_TO_MEET * (team > 1)
 
     cdef bint better_alone(self, Py_ssize_t rows):
         """Whether to leave an epoch to one thread, because that was faster lately: another program, or a library's

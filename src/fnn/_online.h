@@ -43,39 +43,47 @@ static void FN(flat_forward)(REAL *z, const REAL *w, const REAL *u, ptrdiff_t in
 
 /* ---- Online training: one row, only the inputs listed in `index`. ---- */
 
-/* List where u or `second` is not zero, and both rows before are (if given), without a branch to mispredict; NaN is not
-   zero.  `index` has room for n and a vector. */
-FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const REAL *u, const REAL *second, const REAL *before,
-                                     const REAL *before_second, ptrdiff_t n) {
+/* List where one of `rows` rows is not zero, and all of those before are (if given), without a branch to mispredict; NaN is
+   not zero.  `index` has room for n and a vector. */
+FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const int rows, const REAL *const *u, const REAL *const *before,
+                                     ptrdiff_t n) {
     ptrdiff_t count = 0, i = 0;
-#if FNN_BYTES == 64 && REAL_SIZE == 4
-#define NOT_ZERO(row) _mm512_cmp_ps_mask(_mm512_loadu_ps(row), _mm512_setzero_ps(), _CMP_NEQ_UQ)
+#if FNN_BYTES == 64 && (REAL_SIZE == 4 || defined(__AVX512VL__))
+#if REAL_SIZE == 4
+#define NOT_ZERO(row) _mm512_cmp_ps_mask(_mm512_loadu_ps((row) + i), _mm512_setzero_ps(), _CMP_NEQ_UQ)
     __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (; i + LANES <= n; i += LANES, places = _mm512_add_epi32(places, _mm512_set1_epi32(LANES))) {
-        __mmask16 found = NOT_ZERO(u + i) | NOT_ZERO(second + i);
-        if (before) found &= ~(NOT_ZERO(before + i) | NOT_ZERO(before_second + i));
-        _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(found, places));
-        count += __builtin_popcount(found);
-    }
-#undef NOT_ZERO
-#elif FNN_BYTES == 64 && defined(__AVX512VL__)
-#define NOT_ZERO(row) _mm512_cmp_pd_mask(_mm512_loadu_pd(row), _mm512_setzero_pd(), _CMP_NEQ_UQ)
+#else
+#define NOT_ZERO(row) _mm512_cmp_pd_mask(_mm512_loadu_pd((row) + i), _mm512_setzero_pd(), _CMP_NEQ_UQ)
     __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    for (; i + LANES <= n; i += LANES, places = _mm256_add_epi32(places, _mm256_set1_epi32(LANES))) {
-        __mmask8 found = NOT_ZERO(u + i) | NOT_ZERO(second + i);
-        if (before) found &= (__mmask8) ~(NOT_ZERO(before + i) | NOT_ZERO(before_second + i));
-        _mm256_storeu_si256((__m256i *)(index + count), _mm256_maskz_compress_epi32(found, places));
+#endif
+    for (; i + LANES <= n; i += LANES) {
+        unsigned found = 0, known = 0;
+        FNN_UNROLL for (int r = 0; r < rows; r++) {
+            found |= NOT_ZERO(u[r]);
+            if (before) known |= NOT_ZERO(before[r]);
+        }
+        found &= ~known;
+#if REAL_SIZE == 4
+        _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32((__mmask16)found, places));
+        places = _mm512_add_epi32(places, _mm512_set1_epi32(LANES));
+#else
+        _mm256_storeu_si256((__m256i *)(index + count), _mm256_maskz_compress_epi32((__mmask8)found, places));
+        places = _mm256_add_epi32(places, _mm256_set1_epi32(LANES));
+#endif
         count += __builtin_popcount(found);
     }
 #undef NOT_ZERO
 #elif defined(FNN_LISTS_BY_FOUR)
     __m128i first = _mm_setzero_si128();
 #if FNN_BYTES == 32 && REAL_SIZE == 4
-#define NOT_ZERO(row) _mm256_cmp_ps(_mm256_loadu_ps(row), _mm256_setzero_ps(), _CMP_NEQ_UQ)
+#define NOT_ZERO(row) _mm256_cmp_ps(_mm256_loadu_ps((row) + i), _mm256_setzero_ps(), _CMP_NEQ_UQ)
     for (; i + 8 <= n; i += 8) {
-        __m256 wanted = _mm256_or_ps(NOT_ZERO(u + i), NOT_ZERO(second + i));
-        if (before) wanted = _mm256_andnot_ps(_mm256_or_ps(NOT_ZERO(before + i), NOT_ZERO(before_second + i)), wanted);
-        const int found = _mm256_movemask_ps(wanted);
+        __m256 wanted = NOT_ZERO(u[0]), known = _mm256_setzero_ps();
+        FNN_UNROLL for (int r = 0; r < rows; r++) {
+            wanted = _mm256_or_ps(wanted, NOT_ZERO(u[r]));
+            if (before) known = _mm256_or_ps(known, NOT_ZERO(before[r]));
+        }
+        const int found = _mm256_movemask_ps(_mm256_andnot_ps(known, wanted));
         FNN_UNROLL for (int four = 0; four < 8; four += 4, first = _mm_add_epi32(first, _mm_set1_epi32(4))) {
             _mm_storeu_si128((__m128i *)(index + count), _mm_add_epi32(first, fnn_places_of(found >> four & 15)));
             count += fnn_counts[found >> four & 15];
@@ -84,27 +92,38 @@ FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const REAL *u, const REAL *
 #undef NOT_ZERO
 #endif
     for (; i + 4 <= n; i += 4, first = _mm_add_epi32(first, _mm_set1_epi32(4))) {
-        const int known = before ? FN(not_zero)(before + i) | FN(not_zero)(before_second + i) : 0;
-        const int found = (FN(not_zero)(u + i) | FN(not_zero)(second + i)) & ~known;
+        int found = 0, known = 0;
+        FNN_UNROLL for (int r = 0; r < rows; r++) {
+            found |= FN(not_zero)(u[r] + i);
+            if (before) known |= FN(not_zero)(before[r] + i);
+        }
+        found &= ~known;
         _mm_storeu_si128((__m128i *)(index + count), _mm_add_epi32(first, fnn_places_of(found)));
         count += fnn_counts[found];
     }
 #endif
     for (; i < n; i++) {
+        int found = 0, known = 0;
+        FNN_UNROLL for (int r = 0; r < rows; r++) {
+            found |= u[r][i] != 0;
+            if (before) known |= before[r][i] != 0;
+        }
         index[count] = (int32_t)i;
-        count += ((u[i] != 0) | (second[i] != 0)) & (before ? (before[i] == 0) & (before_second[i] == 0) : 1);
+        count += found & !known;
     }
     return count;
 }
 static ptrdiff_t FN(list_nonzero)(int32_t *index, const REAL *u, ptrdiff_t n) {
-    return FN(list_inputs)(index, u, u, NULL, NULL, n);
+    return FN(list_inputs)(index, 1, &u, NULL, n);
 }
-static ptrdiff_t FN(list_either)(int32_t *index, const REAL *u, const REAL *second, ptrdiff_t n) {
-    return FN(list_inputs)(index, u, second, NULL, NULL, n);
+static ptrdiff_t FN(list_after)(int32_t *index, const REAL *u, const REAL *before, ptrdiff_t n) {
+    return FN(list_inputs)(index, 1, &u, &before, n);
 }
-static ptrdiff_t FN(list_fresh)(int32_t *index, const REAL *u, const REAL *second, const REAL *before,
-                                const REAL *before_second, ptrdiff_t n) {
-    return FN(list_inputs)(index, u, second, before, before_second, n);
+static ptrdiff_t FN(list_any)(int32_t *index, const REAL *const *u, ptrdiff_t n) {
+    return FN(list_inputs)(index, FNN_GROUP, u, NULL, n);
+}
+static ptrdiff_t FN(list_fresh)(int32_t *index, const REAL *const *u, const REAL *const *before, ptrdiff_t n) {
+    return FN(list_inputs)(index, FNN_GROUP, u, before, n);
 }
 
 /* Several chains of sums hide the latency of one: eight of one vector, or four of two. */

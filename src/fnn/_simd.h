@@ -5,7 +5,7 @@
       64 bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain
       C.
    B. One source for float and double.  The file includes itself once for each (_both_types.h), and so _vector_math.h,
-      _formulas.h, _dropout.h, _tiles.h, _sparse.h, _online.h, _pairs.h and _narrow.h.  FN(name) is name_f32 or name_f64, and the
+      _formulas.h, _dropout.h, _tiles.h, _sparse.h, _online.h, _group.h and _narrow.h.  FN(name) is name_f32 or name_f64, and the
       macros at the end of the common part choose between the two by the type of a pointer.
    C. Panels.  A matrix of R rows and N columns is stored as panels of PANEL (two vectors) columns, each panel row after
       row, so that a tile of any product reads and writes memory in order and powers of two alias nothing.  A weight
@@ -124,6 +124,9 @@ typedef struct {
     int brakes, fixed_nu; /* FISTA: is there a second state, the last gradient; are all moves repeated */
 } fnn_rule;
 
+#ifndef FNN_GROUP
+#define FNN_GROUP 3 /* rows that go through the first layer at once, row by row training */
+#endif
 #define FNN_QUAD 4 /* panels, of eight vectors, that a list is multiplied with at once */
 #if FNN_BYTES == 64
 #define FNN_TERMS 64 /* in a list at most: so many rows of four panels fill two thirds of the first-level cache */
@@ -225,13 +228,15 @@ typedef struct { /* of a network whose every layer fits one vector */
 #define list_nonzero(index, u, n) \
     _Generic((u), float *: list_nonzero_f32, const float *: list_nonzero_f32, double *: list_nonzero_f64, \
              const double *: list_nonzero_f64)(index, u, n)
-#define list_either(index, u, ...) \
-    _Generic((u), const float *: list_either_f32, const double *: list_either_f64)(index, u, __VA_ARGS__)
+#define list_after(index, u, ...) \
+    _Generic((u), const float *: list_after_f32, const double *: list_after_f64)(index, u, __VA_ARGS__)
+#define list_any(index, u, n) \
+    _Generic((u), const float **: list_any_f32, const double **: list_any_f64)(index, u, n)
 #define list_fresh(index, u, ...) \
-    _Generic((u), const float *: list_fresh_f32, const double *: list_fresh_f64)(index, u, __VA_ARGS__)
+    _Generic((u), const float **: list_fresh_f32, const double **: list_fresh_f64)(index, u, __VA_ARGS__)
 #define in_common(x, ...) _Generic((x), const float *: in_common_f32, const double *: in_common_f64)(x, __VA_ARGS__)
-#define pair_forward(z, ...) FNN_TYPED(pair_forward, z)(z, __VA_ARGS__)
-#define second_of_pair(v, ...) FNN_TYPED(second_of_pair, v)(v, __VA_ARGS__)
+#define group_forward(w, ...) FNN_TYPED(group_forward, w)(w, __VA_ARGS__)
+#define put_right(v, ...) FNN_TYPED(put_right, v)(v, __VA_ARGS__)
 #define online_update_forward(out, ...) FNN_TYPED(online_update_forward, out)(out, __VA_ARGS__)
 #define flat_forward(z, ...) FNN_TYPED(flat_forward, z)(z, __VA_ARGS__)
 #define FNN_CALL(name, pointer, ...) FNN_TYPED(name, pointer)(pointer, __VA_ARGS__)
@@ -477,7 +482,7 @@ FNN_INLINE int FN(widen)(WIDE wide[LANES / WIDE_LANES], VEC v, ptrdiff_t n) {
 #include "_tiles.h"
 #include "_sparse.h"
 #include "_online.h"
-#include "_pairs.h"
+#include "_group.h"
 #endif
 #include "_narrow.h"
 
