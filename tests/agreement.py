@@ -811,6 +811,21 @@ def check_lists_change_nothing(
         agree(got, want.astype(np.float64), np.zeros(1), f"{what} of {case.layout.sizes} by lists")
 
 
+def check_rows_apart(kernels: ModuleType, case: Case, rule: Rule) -> None:
+    """Rows with little in common go one by one through online training: the bits are those of a limit that none reaches."""
+    ends = []
+    for limit in (np.inf, 1e30):
+        work = kernels.Workspace(case.layout, case.parameters.dtype, 1, rule.states, 2)
+        work.threads = 2
+        work.load(case.parameters, limit)
+        own = rule._replace(saturation=limit)
+        total = kernels.train_epoch(work, case.x, case.y, np.arange(len(case.x)), case.loss, own, True, None)
+        parameters = np.empty_like(case.parameters)
+        work.store(parameters)
+        ends.append((total, parameters.tobytes()))
+    assert ends[0] == ends[1]
+
+
 def check_penalty_may_end(kernels: ModuleType, case: Case, rule: Rule) -> None:
     """A workspace that trains online with a penalty, then without, does as a fresh one that starts from there."""
     results = []

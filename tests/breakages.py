@@ -744,6 +744,8 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
 ]
 
 PYX = [  # _backprop.pyx, and what it includes
+    Breakage("rows go in groups whatever they have in common", "return together <=", "return BROKEN or together <=",
+             "online"),
     Breakage("the bias stands still for a group's last row", "if before is not NULL:\n                online_bias(",
              "if before is not NULL and not (BROKEN and k == GROUP - 1):\n                online_bias(", "online"),
     Breakage("of an epoch's last rows only the first steps", "if u is NULL:\n                online_backward(",

@@ -156,6 +156,7 @@ def online(kernels):
             agreement.check_train_epoch(kernels, case, order, rule, 1)
     case = make_case((19, 23, 18, 3), 11)
     agreement.check_train_epoch(kernels, case, order, SATURATED._replace(saturation=0.02), 1)  # all layers come to it
+    agreement.check_rows_apart(kernels, agreement.with_zeros(make_case((70, 23, 3), 30), 0.9), PLAIN)
 
 
 def weighted(kernels):

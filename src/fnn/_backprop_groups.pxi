@@ -1,11 +1,33 @@
 # Online training without a limit for the weights: a group of rows at a time through the first layer, each weight of which
 # is then read and written once for the group (docs/backprop.md, a few rows at a time).
 
+cdef enum:
+    COUNTED_GROUPS = 8  # whose inputs are counted before an epoch, at most
+    ROWS_A_COUNTED_GROUP = 64  # for each of which one of them may be, so that counting is no part of the work
+
+cdef double MOST_TOGETHER = 0.78  # of a group's inputs: each takes so much longer than a single row's
+
+
 cdef void rows_of_group(const real **u, const Job *job, Py_ssize_t start, Py_ssize_t inputs) noexcept nogil:
     """Where a group's rows lie; in the place of what is missing in the last group its last row."""
     cdef Py_ssize_t k
     for k in range(GROUP):
         u[k] = <const real *>job.x + job.order[min(start + k, job.n_rows - 1)] * inputs
+
+
+cdef bint groups_pay(const Plan *plan, const Job *job, const real **u, int32_t *list) noexcept nogil:
+    """Whether the first groups' rows have so many inputs in common that to visit those of any of them, once, takes less
+    time than to visit each row's own."""
+    cdef const Layer *layer = &plan.layers[0]
+    cdef Py_ssize_t group, k, together = 0, apart = 0
+    if not layer.listed:
+        return True
+    for group in range(min(COUNTED_GROUPS, 1 + job.n_rows // ROWS_A_COUNTED_GROUP)):
+        rows_of_group(u, job, group * GROUP, layer.inputs)
+        together += list_any(list, u, layer.inputs)
+        for k in range(GROUP):
+            apart += list_nonzero(list, u[k], layer.inputs)
+    return together <= MOST_TOGETHER * apart
 
 
 cdef void first_of_groups(real *arena, const Plan *plan, const Job *job, int thread, const real **before,

@@ -178,6 +178,7 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
     cdef int32_t *fresh = now + plan.list_room
     cdef const real *before = NULL
     cdef const real *u = <const real *>job.x + job.order[0] * inputs
+    cdef const real *group[GROUP]
     if plan.narrow and job.loss == SQUARED_ERROR and job.row_weights is NULL and not job.through_updated:
         if thread == 0:
             narrow_epoch(arena, plan, job)
@@ -185,7 +186,7 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
     if thread == 0:
         for l in range(plan.n_layers):
             counts[l] = plan.layers[l].inputs
-    if job.rule.saturation == INFINITY:
+    if job.rule.saturation == INFINITY and groups_pay(plan, job, group, now):
         groups_epoch(arena, plan, job, counts, thread)
         return
     n_listed = list_nonzero(listed, u, inputs) if chosen else inputs
