@@ -9,6 +9,7 @@ Letters: B rows of a batch, I fan-in, O fan-out, L layers, P parameters, N rows 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import platform
 from collections.abc import Iterable, Iterator
@@ -812,7 +813,7 @@ def check_lists_change_nothing(
 
 
 def check_rows_apart(kernels: ModuleType, case: Case, rule: Rule) -> None:
-    """Rows with little in common go one by one through online training: the bits are those of a limit that none reaches."""
+    """Rows with little in common go one by one through online training: to the bit as below a limit out of reach."""
     ends = []
     for limit in (np.inf, 1e30):
         work = kernels.Workspace(case.layout, case.parameters.dtype, 1, rule.states, 2)
@@ -824,6 +825,18 @@ def check_rows_apart(kernels: ModuleType, case: Case, rule: Rule) -> None:
         work.store(parameters)
         ends.append((total, parameters.tobytes()))
     assert ends[0] == ends[1]
+
+
+def check_overflow_moves_nothing(kernels: ModuleType, dtype: str) -> None:
+    """Rows whose product overflows go together through online training while what they saturate stands still."""
+    case = make_case((20, 40, 3), 12, hidden="tanh", dtype=dtype)
+    case.x[3:5, 7] = 3 * np.sqrt(np.finfo(dtype).max)
+    work = kernels.Workspace(case.layout, case.parameters.dtype, 1, 0, 1)
+    work.load(case.parameters, np.inf)
+    with np.errstate(over="ignore"):
+        total = kernels.train_epoch(work, case.x, case.y, np.arange(12), case.loss, PLAIN, True, None)
+    assert np.isfinite(total), total
+    assert work.is_finite()
 
 
 def check_penalty_may_end(kernels: ModuleType, case: Case, rule: Rule) -> None:
@@ -979,7 +992,7 @@ def check_predict(kernels: ModuleType, case: Case, threads: int = 1) -> None:
 
 def check_nan_is_seen(kernels: ModuleType, case: Case, batch_size: int) -> None:
     """A NaN in the data or a bias reaches the loss and the parameters; no ReLU that is on and no limit stops it."""
-    for victim in ("x", "y", "first bias", "last bias"):
+    for victim, limit in itertools.product(("x", "y", "first bias", "last bias"), (4.0, np.inf)):
         x, y, parameters = case.x.copy(), case.y.copy(), case.parameters.copy()
         case.layout.biases(parameters)[-1][:] = 3  # a ReLU that is off receives nothing backward, not even a NaN
         if victim == "x":
@@ -989,10 +1002,10 @@ def check_nan_is_seen(kernels: ModuleType, case: Case, batch_size: int) -> None:
         else:
             case.layout.biases(parameters)[0 if victim == "first bias" else -1][-1] = np.nan
         work = kernels.Workspace(case.layout, parameters.dtype, batch_size, False, 1)
-        work.load(parameters, 4.0)
+        work.load(parameters, limit)
         with np.errstate(invalid="ignore"):
             total = kernels.train_epoch(
-                work, x, y, np.arange(len(x)), case.loss, Rule(1e-3, 0.0, False, 4.0), True, None
+                work, x, y, np.arange(len(x)), case.loss, Rule(1e-3, 0.0, False, limit), True, None
             )
         assert np.isnan(total), f"NaN in {victim}: the loss is {total}"
         assert not work.is_finite(), f"NaN in {victim}: the parameters are finite"

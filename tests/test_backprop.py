@@ -778,6 +778,11 @@ def test_nan_is_never_hidden(backend, hidden, batch_size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_overflow_moves_nothing_that_stands_still(backend, dtype):
+    agreement.check_overflow_moves_nothing(_dispatch.kernels, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", [RULES["saturated"], RULES["nesterov"]], ids=["saturated", "nesterov"])
 def test_saturation_stops_infinity_but_not_nan(backend, rule, dtype):
     gradient = np.array([np.nan, np.inf, -np.inf, 0.0, np.nan] * 7, dtype)

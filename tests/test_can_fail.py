@@ -311,6 +311,8 @@ def nan(kernels):
         for batch_size in (1, 3):
             case = make_case((5, 18, 17, 4), 3, hidden=hidden)
             agreement.check_nan_is_seen(kernels, case, batch_size)
+    for dtype in ("float32", "float64"):
+        agreement.check_overflow_moves_nothing(kernels, dtype)
 
 
 def golden(kernels):

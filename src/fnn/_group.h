@@ -90,7 +90,10 @@ static double FN(in_common)(const REAL *x, const REAL *other, ptrdiff_t n) {
     return 1 + (double)FN(sum)((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-/* v -= moved g for n numbers, a whole vector of them or more. */
+/* v -= moved g for n numbers, a whole vector of them or more.  Where g is 0 nothing has moved, also if x x' overflowed. */
 static void FN(put_right)(REAL *v, const REAL *g, double moved, ptrdiff_t n) {
-    for (ptrdiff_t j = 0; j < n; j += LANES) FN(store)(v + j, FN(load)(v + j) - (REAL)moved * FN(load)(g + j));
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
+        const VEC sum = FN(load)(v + j), delta = FN(load)(g + j);
+        FN(store)(v + j, FN(choose)(delta != FN(splat)(0), sum - (REAL)moved * delta, sum));
+    }
 }
