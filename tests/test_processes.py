@@ -371,10 +371,10 @@ def test_threads_that_wait_long_for_another_burn_no_cpu(run, timer, backend):
             used.append(after.user + after.system - before.user - before.system)
 
         network, x, labels = problem()
-        x, labels = np.tile(x, (200, 1)), np.tile(labels, 200)
+        x, labels = np.tile(x, (60, 1)), np.tile(labels, 60)
         signal.signal(signal.SIGALRM, sleep)
-        signal.{timer}(signal.ITIMER_REAL, 0.1)
-        network.fit(x, labels, loss="cross_entropy", batch_size=128, epochs=3, threads=3)
+        signal.{timer}(signal.ITIMER_REAL, 0.01)
+        network.fit(x, labels, loss="cross_entropy", batch_size=128, epochs=2, threads=3)
         assert len(used) == 1 and used[0] < 0.5, used
         """,
         FNN_BACKEND=backend,
