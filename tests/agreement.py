@@ -750,6 +750,7 @@ def check_train_epoch(
     counts = None if weights is None else weights.astype(np.float64)
     steps = judge.train(replace(judged, parameters=start), order, rule, batch_size, mean, counts, mask_seed)
     in_groups = batch_size == 1 and not rule.states and not rule.alpha and rule.saturation == np.inf
+    in_groups = in_groups and kernels.__name__ != twin.__name__  # which takes rows one by one
     before: list[tuple[np.ndarray, bounds.Bounded]] = []
     what = f"{case.layout.sizes} after {len(order)} rows in batches of {batch_size}, {rule}"
     with within_doubles(what):

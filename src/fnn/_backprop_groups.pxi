@@ -17,7 +17,7 @@ cdef void rows_of_group(const real **u, const Job *job, Py_ssize_t start, Py_ssi
 
 cdef bint groups_pay(const Plan *plan, const Job *job, const real **u, int32_t *list) noexcept nogil:
     """Whether the first groups' rows have so many inputs in common that to visit those of any of them, once, takes less
-    time than to visit each row's own."""
+    time than to visit each row's own.  u, list: room for a group, and for a list."""
     cdef const Layer *layer = &plan.layers[0]
     cdef Py_ssize_t group, k, together = 0, apart = 0
     if not layer.listed:

@@ -8,7 +8,7 @@
    C. Three rows: their sums and their steps in two vectors of neurons just fit in 16 registers, and 12 multiply-adds take
       about as long as to read and write a row of a panel in the second-level cache. */
 
-typedef const REAL *FN(group)[FNN_GROUP]; /* where the rows, or their deltas, lie */
+typedef const REAL *FN(group)[FNN_GROUP]; /* where its rows lie */
 
 /* For one row of one panel: W[i, :] += the steps times `before`[i] unless that is NULL, then each row's sums
    += u[i] W[i, :].  One factor at a time: registers are few. */

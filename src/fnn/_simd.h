@@ -5,8 +5,8 @@
       64 bytes with AVX-512, 32 with AVX, 16 with SSE2 or NEON.  Other compilers get "vectors" of one number, in plain
       C.
    B. One source for float and double.  The file includes itself once for each (_both_types.h), and so _vector_math.h,
-      _formulas.h, _dropout.h, _tiles.h, _sparse.h, _online.h, _group.h and _narrow.h.  FN(name) is name_f32 or name_f64, and the
-      macros at the end of the common part choose between the two by the type of a pointer.
+      _formulas.h, _dropout.h, _tiles.h, _sparse.h, _online.h, _group.h and _narrow.h.  FN(name) is name_f32 or
+      name_f64, and the macros at the end of the common part choose between the two by the type of a pointer.
    C. Panels.  A matrix of R rows and N columns is stored as panels of PANEL (two vectors) columns, each panel row after
       row, so that a tile of any product reads and writes memory in order and powers of two alias nothing.  A weight
       matrix's last panel is one vector wide if that holds its columns.  Columns of padding are zero.
@@ -124,9 +124,7 @@ typedef struct {
     int brakes, fixed_nu; /* FISTA: is there a second state, the last gradient; are all moves repeated */
 } fnn_rule;
 
-#ifndef FNN_GROUP
-#define FNN_GROUP 3 /* rows that go through the first layer at once, row by row training */
-#endif
+#define FNN_GROUP 3 /* rows that go through the first layer of online training at once */
 #define FNN_QUAD 4 /* panels, of eight vectors, that a list is multiplied with at once */
 #if FNN_BYTES == 64
 #define FNN_TERMS 64 /* in a list at most: so many rows of four panels fill two thirds of the first-level cache */

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-typedef struct { int arrived, phase, asleep; } fnn_meeting; /* phase: meetings held; asleep: who waits for one */
+typedef struct { int arrived, phase, asleep; } fnn_meeting; /* phase: meetings held; asleep: how many wait for one so */
 typedef void (*fnn_part)(const void *task, int thread);
 
 #if defined(__GNUC__) && !defined(FNN_PLAIN_C)
@@ -41,7 +41,7 @@ typedef struct {
 } fnn_helper;
 struct fnn_team {
     int call, finished; /* the number of the current call, 0 for none yet; helpers who are done with it */
-    int waits; /* whether the caller sleeps until they are */
+    int waits; /* 1 while the caller sleeps until they are */
     int started, threads, asleep, over; /* helpers; threads that the call wants; helpers to be woken; dismissed */
     int members; /* helpers who have not left yet, and the owner */
     fnn_part work;
@@ -96,7 +96,8 @@ static void fnn_nap(int *word, int value, int *asleep) {
    then wakes by himself. */
 static void fnn_wake(int *word, const int *asleep) {
 #if defined(SYS_futex)
-    if (__atomic_load_n(asleep, __ATOMIC_RELAXED)) syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, FNN_MOST_THREADS, NULL, NULL, 0);
+    if (__atomic_load_n(asleep, __ATOMIC_RELAXED))
+        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, FNN_MOST_THREADS, NULL, NULL, 0);
 #else
     (void)word; (void)asleep;
 #endif
