@@ -95,7 +95,7 @@ cdef extern from "_simd.h" nogil:
                         const int32_t *index, Py_ssize_t count, int code, double slope)
     void flat_forward(void *z, const void *w, const void *u, Py_ssize_t inputs, Py_ssize_t outputs)
     ctypedef struct fnn_layer:
-        Py_ssize_t inputs, outputs, weights, transposed, u, v, g
+        Py_ssize_t inputs, outputs, weights, transposed, v
         double slope, rate
         int code
     # bytes: of the shortest vector that holds every layer, 16, 32 or 64.

@@ -153,8 +153,7 @@ cdef void narrow_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
     for l in range(plan.n_layers):
         layer, narrow = &plan.layers[l], &plan.chain[l]
         narrow.inputs, narrow.outputs, narrow.code = layer.inputs, layer.outputs, layer.code
-        narrow.weights, narrow.transposed = layer.weights, layer.transposed
-        narrow.u, narrow.v, narrow.g = layer.u, layer.v, layer.g
+        narrow.weights, narrow.transposed, narrow.v = layer.weights, layer.transposed, layer.v
         narrow.slope, narrow.rate = layer.slope, layer.rate
     while done < job.n_rows and not job.stop:
         piece = min(piece, job.n_rows - done)

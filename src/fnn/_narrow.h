@@ -13,18 +13,38 @@
 #define APART LANES
 #endif
 
-/* Eq. 1 and 2: phi(u W + b). */
-FNN_INLINE VEC FN(narrow_activation)(const REAL *w, const REAL *u, ptrdiff_t inputs, int code, REAL slope) {
-    VEC even = FN(load)(w + inputs * APART), odd = FN(splat)(0), z;
-    ptrdiff_t i = 0;
-    for (; i + 2 <= inputs; i += 2) {
-        even += u[i] * FN(load)(w + i * APART);
-        odd += u[i + 1] * FN(load)(w + (i + 1) * APART);
-    }
-    if (i < inputs) even += u[i] * FN(load)(w + i * APART);
-    z = even + odd;
+#undef LANE
+#if FNN_BYTES
+#define LANE(v, i) (v)[i]
+#else
+#define LANE(v, i) (v)
+#endif
+
+FNN_INLINE VEC FN(narrow_activated)(VEC z, int code, REAL slope) {
     if (code == FNN_RELU) return FN(activated)(z, FNN_RELU, 0); /* the usual one, without the switch */
     return FN(activated)(z, code, slope);
+}
+
+/* Eq. 1 and 2 of the first layer: phi(x W + b). */
+FNN_INLINE VEC FN(narrow_first)(const REAL *w, const REAL *x, ptrdiff_t inputs, int code, REAL slope) {
+    VEC even = FN(load)(w + inputs * APART), odd = FN(splat)(0);
+    ptrdiff_t i = 0;
+    for (; i + 2 <= inputs; i += 2) {
+        even += x[i] * FN(load)(w + i * APART);
+        odd += x[i + 1] * FN(load)(w + (i + 1) * APART);
+    }
+    if (i < inputs) even += x[i] * FN(load)(w + i * APART);
+    return FN(narrow_activated)(even + odd, code, slope);
+}
+
+/* The same of the others, whose input is still in its register: memory would hand it back some eight cycles later. */
+FNN_INLINE VEC FN(narrow_next)(const REAL *w, VEC u, ptrdiff_t inputs, int code, REAL slope) {
+    VEC sums[2] = {FN(load)(w + inputs * APART), FN(splat)(0)};
+    FNN_UNROLL for (ptrdiff_t i = 0; i < LANES; i++) {
+        if (i == inputs) break;
+        sums[i & 1] += LANE(u, i) * FN(load)(w + i * APART);
+    }
+    return FN(narrow_activated)(sums[0] + sums[1], code, slope);
 }
 
 /* Eq. 4 for squared_error: 2 scale (v - y) phi'(z), and the row's loss. */
@@ -42,19 +62,14 @@ FNN_INLINE VEC FN(narrow_output)(double *loss, VEC v, const REAL *y, ptrdiff_t o
     return FN(times_factor)(error * (REAL)(2 * scale), v, code, slope);
 }
 
-/* Eq. 5 to 9 through W^T, and its step: below = (g W^T) * phi'(z) of the layer below, whose activation is u. */
-FNN_INLINE void FN(narrow_back)(REAL *below, REAL *wt, const REAL *u, VEC g, ptrdiff_t outputs, REAL rate,
-                                const int limited, VEC limit, int code, REAL slope) {
+/* Eq. 5 to 9 through W^T, and its step: (g W^T) * phi'(z) of the layer below, whose activation is u. */
+FNN_INLINE VEC FN(narrow_back)(REAL *wt, const REAL *u, VEC g, ptrdiff_t outputs, REAL rate, const int limited,
+                               VEC limit, int code, REAL slope) {
     const VEC step = rate * FN(load)(u);
     VEC sum, odd = FN(splat)(0), old = FN(load)(wt);
     REAL each[LANES];
-#if FNN_BYTES
-    const REAL first = g[0];
-#else
-    const REAL first = g;
-#endif
-    sum = first * old;
-    FN(store)(wt, FN(saturated)(old - step * first, limited, limit));
+    sum = LANE(g, 0) * old;
+    FN(store)(wt, FN(saturated)(old - step * LANE(g, 0), limited, limit));
     if (outputs > 1) {
         FN(store)(each, g);
         for (ptrdiff_t o = 1; o < outputs; o++) {
@@ -67,7 +82,7 @@ FNN_INLINE void FN(narrow_back)(REAL *below, REAL *wt, const REAL *u, VEC g, ptr
         }
         sum += odd;
     }
-    FN(store)(below, FN(times_factor)(sum, FN(load)(u), code, slope));
+    return FN(times_factor)(sum, FN(load)(u), code, slope);
 }
 
 /* Eq. 7 and 9: W = saturate(W - rate u g), the bias with it. */
@@ -78,39 +93,27 @@ FNN_INLINE void FN(narrow_step)(REAL *w, const REAL *u, ptrdiff_t inputs, VEC g,
     FN(store)(w, FN(saturated)(FN(load)(w) - rate * g, limited, limit));
 }
 
-/* The last layer forward and back, without a detour through memory; `below` NULL: it is the first too.  Its loss. */
-FNN_INLINE double FN(narrow_turn)(REAL *arena, const fnn_layer *layer, const fnn_layer *below, const REAL *u,
-                                  const REAL *y, double scale, const int limited, VEC limit) {
-    REAL *w = arena + layer->weights;
-    const VEC v = FN(narrow_activation)(w, u, layer->inputs, layer->code, (REAL)layer->slope);
-    double loss = 0;
-    const VEC g = FN(narrow_output)(&loss, v, y, layer->outputs, scale, layer->code, (REAL)layer->slope);
-    if (below)
-        FN(narrow_back)(arena + below->g, arena + layer->transposed, u, g, layer->outputs, (REAL)layer->rate, limited,
-                        limit, below->code, (REAL)below->slope);
-    FN(narrow_step)(w, u, layer->inputs, g, (REAL)layer->rate, limited, limit);
-    return loss;
-}
-
 /* One sample forward and backward, and its loss. */
 FNN_INLINE double FN(narrow_row)(REAL *arena, const fnn_layer *layers, ptrdiff_t n_layers, const REAL *x,
                                  const REAL *y, double scale, const int limited, VEC limit) {
     const fnn_layer *last = layers + n_layers - 1, *layer = layers;
     const REAL *u = x;
-    double loss;
-    for (; layer < last; u = arena + layer->v, layer++)
-        FN(store)(arena + layer->v, FN(narrow_activation)(arena + layer->weights, u, layer->inputs, layer->code,
-                                                          (REAL)layer->slope));
-    loss = FN(narrow_turn)(arena, last, last > layers ? last - 1 : NULL, u, y, scale, limited, limit);
-    while (layer-- > layers) {
-        const VEC g = FN(load)(arena + layer->g);
-        if (layer > layers)
-            FN(narrow_back)(arena + layer[-1].g, arena + layer->transposed, arena + layer->u, g, layer->outputs,
-                            (REAL)layer->rate, limited, limit, layer[-1].code, (REAL)layer[-1].slope);
-        FN(narrow_step)(arena + layer->weights, layer > layers ? arena + layer->u : x, layer->inputs, g,
-                        (REAL)layer->rate, limited, limit);
+    double loss = 0;
+    VEC v = FN(narrow_first)(arena + layer->weights, x, layer->inputs, layer->code, (REAL)layer->slope);
+    for (; layer < last; u = arena + layer->v, layer++) {
+        FN(store)(arena + layer->v, v);
+        v = FN(narrow_next)(arena + layer[1].weights, v, layer[1].inputs, layer[1].code, (REAL)layer[1].slope);
     }
-    return loss;
+    VEC g = FN(narrow_output)(&loss, v, y, layer->outputs, scale, layer->code, (REAL)layer->slope);
+    for (;; layer--) {
+        const VEC above = g;
+        if (layer > layers)
+            g = FN(narrow_back)(arena + layer->transposed, u, above, layer->outputs, (REAL)layer->rate, limited, limit,
+                                layer[-1].code, (REAL)layer[-1].slope);
+        FN(narrow_step)(arena + layer->weights, u, layer->inputs, above, (REAL)layer->rate, limited, limit);
+        if (layer == layers) return loss;
+        u = layer - 1 > layers ? arena + layer[-2].v : x;
+    }
 }
 
 /* `count` samples in order, and the sum of their losses. */

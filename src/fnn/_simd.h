@@ -151,7 +151,7 @@ typedef struct { /* what of some rows is not zero, row after row; see _sparse.h 
 
 typedef struct { /* of a network whose every layer fits one vector */
     ptrdiff_t inputs, outputs; /* I, O */
-    ptrdiff_t weights, transposed, u, v, g; /* offsets in the arena; u not of the first layer */
+    ptrdiff_t weights, transposed, v; /* offsets in the arena */
     double slope, rate;
     int code;
 } fnn_layer;
