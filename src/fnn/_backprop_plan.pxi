@@ -6,6 +6,7 @@ cdef enum:
     CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
     MOST_HALVED = 4096  # rows of a batch that is taken as two halves: only at its end the threads look whether to stop
     MOST_LEFT = 64  # rows of a batch that are read where they lie: the first-level TLB holds the pages of no more
+    GATHERED = 8  # panels that a row is copied to before the next row: lines read in turn, and few to write to at once
     LINES_OF_A_SET = 8  # of theirs, in the first-level cache, at most: the others are for W
     MOST_PACKED_LATE = 1024  # rows predicted with weights that are packed block by block, each time that a chunk passes
     CHOICES = 16  # one in so many tries whether one thread, or the team, has become the faster

@@ -57,14 +57,16 @@ cdef inline const void **rows_of(const Plan *plan, int thread) noexcept nogil:
 cdef void gather_at(real *arena, const Plan *plan, const Job *job, Py_ssize_t start, Rows rows,
                     int thread) noexcept nogil:
     """Copy inputs from `start` on in the epoch's order, `rows` of them, into those rows of the first layer's panels."""
-    cdef Py_ssize_t r, p, column, panel = 2 * plan.lanes, width = plan.layers[0].inputs
+    cdef Py_ssize_t panel = 2 * plan.lanes, width = plan.layers[0].inputs, whole = width // panel, r, p, block, column
     cdef real *u = arena + plan.layers[0].u + thread * plan.own_input
-    for p in range(width // panel):  # panel after panel, for all rows write the same column of it
+    cdef const real *row
+    for block in range(pieces(whole, GATHERED)):
         for r in range(rows.begin, rows.end):
-            memcpy(u + r * panel, <const real *>job.x + job.order[start + r] * width + p * panel,
-                   <size_t>(2 * lanes(u)) * sizeof(real))
-        u += plan.room * panel
-    column = width // panel * panel
+            row = <const real *>job.x + job.order[start + r] * width
+            for p in range(GATHERED * block, min(GATHERED * (block + 1), whole)):
+                memcpy(u + (p * plan.room + r) * panel, row + p * panel, <size_t>(2 * lanes(u)) * sizeof(real))
+    u += whole * plan.room * panel
+    column = whole * panel
     if column < width:
         for r in range(rows.begin, rows.end):
             memcpy(u + r * panel, <const real *>job.x + job.order[start + r] * width + column,
