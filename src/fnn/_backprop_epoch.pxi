@@ -41,7 +41,6 @@ cdef class Epoch:
     cdef Workspace work
     cdef Job job
     cdef bint online, predicts
-    cdef Py_ssize_t[::1] counts
     cdef object x, y, order, tick, errors, weights
 
     cdef penalise(self, double alpha):
@@ -63,7 +62,7 @@ cdef class Epoch:
         """Work with the team, and return the sum of the rows' losses; raise what ended the epoch."""
         cdef Job *job = &self.job
         cdef Task task
-        task.memory, task.plan, task.job, task.counts = self.work.memory, &self.work.plan, job, &self.counts[0]
+        task.memory, task.plan, task.job, task.counts = self.work.memory, &self.work.plan, job, &self.work.counts[0]
         task.single, task.online, task.predicts = self.work.single, self.online, self.predicts
         if job.threads > 1 and self.work.better_alone(job.n_rows):
             job.threads = 1
@@ -97,7 +96,6 @@ cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean,
     cdef Layer *first = &work.plan.layers[0]
     cdef const Py_ssize_t[::1] rows = order
     cdef const Py_ssize_t[::1] labels
-    cdef double[::1] row_losses = work.row_losses
     memset(job, 0, sizeof(Job))
     if x.shape[1] != work.layout.sizes[0] or (y.ndim == 2 and y.shape[1] != work.layout.sizes[-1]):
         raise ValueError(f"x, y: expected {work.layout.sizes[0]} and {work.layout.sizes[-1]} columns, "
@@ -106,7 +104,6 @@ cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean,
         raise ValueError(f"weights: expected {len(x)}, as many as x has rows, got {len(weights)}")
     epoch.work, epoch.x, epoch.y, epoch.order, epoch.tick, epoch.errors = work, x, y, order, tick, []
     epoch.weights = weights
-    epoch.counts = np.zeros(work.plan.n_layers, np.intp)
     if work.single:
         _point[float](job, x, None if y.ndim == 1 else y, None, weights)
     else:
@@ -120,7 +117,7 @@ cdef Epoch new_epoch(Workspace work, x, y, order, loss, double scale, bint mean,
     elif first.may_list:
         first.sparse_input = has_zeros[double](<const double *>job.x, job.order, job.n_rows, first)
     job.loss, job.ceiling, job.mean, job.train, job.scale = loss.code, loss.ceiling, mean, train, scale
-    job.row_losses = &row_losses[0]
+    job.row_losses = &work.row_losses[0]
     job.threads, job.operations = work.team, work.layout.operations
     if work.gain * pieces(job.n_rows, work.plan.rows) < SECONDS_TO_START:
         job.threads = 1

@@ -34,6 +34,7 @@ Bends = list[np.ndarray | None]  # of each layer: None without a corner; z (B, O
 
 CHUNK_ROWS = 256  # rows taken through the sweep at once: bounds the memory of a large batch
 TICK_SECONDS = 0.02
+quiet = np.errstate(over="ignore", invalid="ignore")  # whoever calls tells of infinities, on every backend
 
 
 def activate(z: np.ndarray, activation: Activation) -> np.ndarray:
@@ -323,10 +324,10 @@ def saturated_update(parameters: np.ndarray, state: np.ndarray, gradient: np.nda
     return limited(gradient, parameters, rule)
 
 
+@quiet
 def is_finite(values: np.ndarray) -> bool:
     """Whether no number of a C-contiguous array (N, I) is NaN or infinite."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())  # a finite sum that overflows is no sign
+    return bool(np.isfinite(values.sum()) or np.isfinite(values).all())  # a finite sum that overflows is no sign
 
 
 class Workspace:
@@ -391,16 +392,17 @@ class Workspace:
         return bool(np.isfinite(self.parameters).all())
 
 
+@quiet
 def predict(layout: Layout, parameters: np.ndarray, x: np.ndarray, threads: int) -> np.ndarray:
     """The outputs (N, O) for the rows of x (N, I).  `threads`: NumPy's own compute the products."""
     outputs = np.empty((len(x), layout.sizes[-1]), parameters.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # whoever asks for them tells of infinities, on every backend
-        for start in range(0, len(x), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            outputs[rows] = activate(forward(layout, parameters, x[rows])[-1], layout.activations[-1])
+    for start in range(0, len(x), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        outputs[rows] = activate(forward(layout, parameters, x[rows])[-1], layout.activations[-1])
     return outputs
 
 
+@quiet
 def evaluate(
     layout: Layout, parameters: np.ndarray, x: np.ndarray, y: np.ndarray, loss: Loss, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -410,15 +412,15 @@ def evaluate(
     """
     row_losses, output = np.empty(len(x)), layout.activations[-1]
     outputs = np.empty((len(x), layout.sizes[-1]), parameters.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # whoever asks for them tells of infinities, on every backend
-        for start in range(0, len(x), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            z = forward(layout, parameters, x[rows])[-1]
-            row_losses[rows] = output_delta(z, y[rows], loss, output, 1.0)[0]
-            outputs[rows] = activate(z, output)
+    for start in range(0, len(x), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        z = forward(layout, parameters, x[rows])[-1]
+        row_losses[rows] = output_delta(z, y[rows], loss, output, 1.0)[0]
+        outputs[rows] = activate(z, output)
     return row_losses, outputs
 
 
+@quiet
 def loss_and_gradient(
     layout: Layout,
     parameters: np.ndarray,
@@ -439,6 +441,7 @@ def loss_and_gradient(
     return scale * total, work.gradient
 
 
+@quiet
 def train_epoch(
     work: Workspace,
     x: np.ndarray,

@@ -26,7 +26,9 @@ cdef class Workspace:
     """
 
     cdef Plan plan
-    cdef object layout, flat, arena, index, row_losses, squares, row_table
+    cdef object layout, flat, arena, index, squares, row_table
+    cdef double[::1] row_losses
+    cdef Py_ssize_t[::1] counts  # of what each layer's list holds (online)
     cdef char *memory
     cdef bint single, online
     cdef public Py_ssize_t updates  # since the states were zero
@@ -296,6 +298,7 @@ cdef class Workspace:
         index = self.index
         self.plan.index = &index[0]
         self.row_losses = np.zeros(self.plan.rows)
+        self.counts = np.zeros(self.plan.n_layers, np.intp)
 
     def _leave_inputs_where_they_are(self):
         """Read the inputs of small batches in x itself, unless a skip joins them, dropout changes them or so many rows

@@ -220,8 +220,7 @@ def fit_stochastic(
                 rule, weights = solver.rule(factor, estimator), problem.weights
                 if plans is not None:
                     rule, weights = plans.plan(solver.epochs + 1, rule, work)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    total, penalties = train_epoch(problem, work, order, rule, tick, weights, through_updated)
+                total, penalties = train_epoch(problem, work, order, rule, tick, weights, through_updated)
                 estimator.n_iter_ += 1
                 estimator.t_ += len(order)
                 estimator.loss_ = problem.mean_loss(total, penalties, len(order))
@@ -342,10 +341,9 @@ class PenalisedLoss:
         problem, work = self._problem, self._work
         work.load(parameters.astype(problem.x.dtype, copy=False), math.inf)
         work.load_state(self._rest)
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = self._kernels.train_epoch(
-                work, problem.x, problem.y, self._order, problem.loss, self._rule, True, None, problem.weights
-            )
+        total = self._kernels.train_epoch(
+            work, problem.x, problem.y, self._order, problem.loss, self._rule, True, None, problem.weights
+        )
         gradient = np.empty_like(self._rest)
         work.store_state(gradient)
         return problem.mean_loss(total, work.penalties, len(self._order)), gradient

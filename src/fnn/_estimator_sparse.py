@@ -101,22 +101,18 @@ def train_epoch(
 
     Of a CSR matrix as many batches are copied at a time as make a few megabytes, at least one.
     """
-
-    def train(x: np.ndarray, y: np.ndarray, order: np.ndarray, weights: np.ndarray | None, done: int) -> float:
-        tell = tick if tick is None or not done else lambda rows: tick(done + rows)
-        loss: float = _dispatch.kernels.train_epoch(
-            work, x, y, order, problem.loss, rule, True, tell, weights, through_updated
-        )
-        return loss
-
+    train, loss = _dispatch.kernels.train_epoch, problem.loss
     if not issparse(problem.x):
-        return train(problem.x, problem.y, order, weights, 0), work.penalties
+        total = train(work, problem.x, problem.y, order, loss, rule, True, tick, weights, through_updated)
+        return total, work.penalties
     total = penalties = 0.0
     for batches in _checks.row_chunks(-(-len(order) // work.batch_size), work.batch_size * problem.x.shape[1]):
         done = batches.start * work.batch_size
         rows = order[done : batches.stop * work.batch_size]
         x = dense(problem.x[rows], problem.parameters.dtype)
         of_rows = None if weights is None else weights[rows]
-        total += train(x, problem.y[rows], np.arange(len(rows), dtype=np.intp), of_rows, done)
+        tell = None if tick is None else lambda more, done=done: tick(done + more)
+        of_x = np.arange(len(rows), dtype=np.intp)
+        total += train(work, x, problem.y[rows], of_x, loss, rule, True, tell, of_rows, through_updated)
         penalties += work.penalties
     return total, penalties

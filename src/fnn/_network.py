@@ -290,10 +290,9 @@ class Network:
         weights = _checks.row_weights(sample_weight, len(rows), self.dtype, "sample_weight")
         total = len(rows) if weights is None else weights.sum(dtype=np.float64)
         scale = 1 / total if mean else 1.0
-        with np.errstate(over="ignore", invalid="ignore"):  # an infinite loss is what it is, on every backend
-            value, gradient = _dispatch.kernels.loss_and_gradient(
-                self._layout, self._parameters, rows, targets, found, scale, n_threads, weights
-            )
+        value, gradient = _dispatch.kernels.loss_and_gradient(
+            self._layout, self._parameters, rows, targets, found, scale, n_threads, weights
+        )
         return float(value), gradient
 
     def fit(

@@ -68,10 +68,9 @@ class EpochPlan:
         """
         total = len(self.x) if self.sample_weight is None else float(self.sample_weight.sum(dtype=np.float64))
         scale = 1 / total if self.mean else 1.0
-        with np.errstate(over="ignore", invalid="ignore"):
-            _, gradient = self.kernels.loss_and_gradient(
-                self.layout, self.parameters, self.x, self.y, self.loss, scale, self.threads, self.sample_weight
-            )
+        _, gradient = self.kernels.loss_and_gradient(
+            self.layout, self.parameters, self.x, self.y, self.loss, scale, self.threads, self.sample_weight
+        )
         found: np.ndarray = gradient
         return found
 

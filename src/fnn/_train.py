@@ -148,10 +148,9 @@ def fit(
                 order = rng.permutation(n_rows).astype(np.intp, copy=False)
             begin = time.perf_counter()
             try:
-                with np.errstate(over="ignore", invalid="ignore"):  # a divergence is an error of its own, below
-                    total = kernels.train_epoch(
-                        work, rows, targets, order, found_loss, planned, mean, tick, weighed, through_updated
-                    )
+                total = kernels.train_epoch(
+                    work, rows, targets, order, found_loss, planned, mean, tick, weighed, through_updated
+                )
             except KeyboardInterrupt:
                 if work.is_finite():
                     work.store(parameters)
