@@ -145,6 +145,17 @@ def test_wrong_parameters(estimator, parameters, message):
         estimator(**parameters).fit(*wine())
 
 
+def test_subclass_has_its_own_parameters():
+    class Named(fnn.MLPRegressor):
+        def __init__(self, name="", alpha=0.5):
+            super().__init__(alpha=alpha)
+            self.name = name
+
+    before = regressor().get_params()
+    assert Named("a").get_params() == {"name": "a", "alpha": 0.5}
+    assert regressor().get_params() == before
+
+
 def test_partial_fit_is_absent_for_lbfgs():
     for estimator in ESTIMATORS:
         assert not hasattr(estimator(solver="lbfgs"), "partial_fit")
