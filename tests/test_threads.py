@@ -183,21 +183,41 @@ def test_threads_in_use(backend):
 
 
 def test_short_epochs_go_the_way_that_was_faster_lately(backend):
-    """And the other way one time in sixteen; whoever sets the number of threads gets it."""
+    """First one by the team and two by one thread; later the other way twice in a row after 16, 32, 64 and so on."""
     case = make_case((64, 100, 10), 1000)
     work = _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), 200, 0, 2)
     work.load(case.parameters, np.inf)
 
-    def used(pace):
-        work.pace = pace
+    def used(epochs):
         args = work, case.x, case.y, np.arange(1000), case.loss, PLAIN._replace(rate=1e-6), True, None
-        return [(_dispatch.kernels.train_epoch(*args), work.used)[1] for _ in range(16)]
+        return [(_dispatch.kernels.train_epoch(*args), work.used)[1] for _ in range(epochs)]
 
     if work.threads == 2:  # as NumPy's never has
-        assert sorted(used((1e-12, 1e-9))) == [1] * 15 + [2]
-        assert sorted(used((1e-9, 1e-12))) == [1] + [2] * 15
+        assert used(3) == [2, 1, 1]
+        work.pace = 1e-90, 1e-9  # seconds a row
+        assert used(16 + 2) == [1] * 16 + [2] * 2
+        work.pace = 1e-9, 1e-90
+        assert used(32 + 2 + 64 + 2) == [2] * 32 + [1] * 2 + [2] * 64 + [1] * 2
         work.threads = 2
-        assert used((1e-12, 1e-9)) == [2] * 16
+        work.pace = 1e-90, 1e-9
+        assert used(150) == [2] * 150
+
+
+def test_pace_is_an_average_in_which_hiccups_count_little(backend):
+    case = make_case((64, 100, 10), 1000)
+    work = _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), 200, 0, 2)
+    work.load(case.parameters, np.inf)
+    args = work, case.x, case.y, np.arange(1000), case.loss, PLAIN._replace(rate=1e-6), True, None
+    if work.threads == 2:  # as NumPy's never has
+        for _ in range(3):
+            _dispatch.kernels.train_epoch(*args)
+        work.pace = 1e-30, 1e-9
+        _dispatch.kernels.train_epoch(*args)  # which takes far longer than three times as long
+        assert work.pace == (pytest.approx(1.5e-30), 1e-9)
+        work.pace = 4e-6, 5e-6  # far slower than it is
+        _dispatch.kernels.train_epoch(*args)
+        assert 3e-6 <= work.pace[0] <= 6e-6  # whatever this machine is busy with
+        assert work.pace[1] == 5e-6
 
 
 def test_long_epochs_are_tried_with_one_thread_where_the_estimate_is_close(backend):

@@ -9,7 +9,9 @@ cdef enum:
     GATHERED = 8  # panels that a row is copied to before the next row: lines read in turn, and few to write to at once
     LINES_OF_A_SET = 8  # of theirs, in the first-level cache, at most: the others are for W
     MOST_PACKED_LATE = 1024  # rows predicted with weights that are packed block by block, each time that a chunk passes
-    CHOICES = 16  # one in so many tries whether one thread, or the team, has become the faster
+    FEWEST_SETTLED = 16  # epochs by the faster way before the slower one is tried again, twice as many after every try
+    MOST_SETTLED = 256
+    TRIED = 2  # such epochs in a row: in the first a thread may have to wake
     FEW_INPUTS = 16  # of so few the zeros cost less than the branches that skipping them mispredicts
 
 cdef double FEW_OPERATIONS = 3e6  # of float32, half of float64: below that a workspace takes longer than it saves

@@ -36,7 +36,8 @@ cdef class Workspace:
     cdef readonly double penalties  # what they make of the sum that the last epoch returned
     cdef fnn_team *helpers
     cdef double paces[2]
-    cdef Py_ssize_t choices  # between one thread and the team
+    cdef bint alone  # whether one thread was the faster lately
+    cdef Py_ssize_t settled, since  # epochs to leave to the faster way before the other is tried, and those since a try
     cdef readonly int used  # threads that did the last epoch
     cdef int asked_threads, most_threads, team
     cdef double gain  # seconds that the team should save at a step
@@ -263,17 +264,26 @@ cdef class Workspace:
     cdef bint better_alone(self, Py_ssize_t rows):
         """Whether to leave an epoch to one thread, because that was faster lately: another program, or a library's
         spinning threads, may have taken the other cores, or what crosses them costs more than estimated.  Whichever way
-        is slower is tried again now and then, where a try costs little."""
+        is slower is tried again ever more seldom, where a try costs little."""
         cdef bint alone = 0 < self.paces[0] < self.paces[1]
         cdef double best = self.paces[0] if alone else self.paces[1]
         if self.gain == INFINITY or best == 0 or best * rows > SHORT_EPOCH and not self.close:
             return False
-        self.choices += 1
-        return alone != (self.choices % CHOICES == 1)
+        self.since += 1
+        if self.since > self.settled + TRIED:
+            self.settled, self.since = min(max(2 * self.settled, FEWEST_SETTLED), MOST_SETTLED), 1
+        if self.since > self.settled:
+            return not self.alone
+        self.alone = alone
+        return alone
 
     cdef void note_pace(self, bint helped, double seconds):
-        """Remember how long a row took; a hiccup counts little."""
-        self.paces[helped] = min(seconds, 1.2 * self.paces[helped]) if self.paces[helped] else seconds
+        """Remember how long a row took: on average, in which a hiccup counts little, or in a try at last."""
+        cdef double lately = self.paces[helped]
+        if lately == 0 or self.since > self.settled:
+            self.paces[helped] = seconds
+        else:
+            self.paces[helped] += (min(seconds, 3 * lately) - lately) / 4
 
     def _best_team(self):
         """Number of threads with which a step should take the least time; any number gives the same result."""
