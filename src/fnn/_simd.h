@@ -54,8 +54,10 @@
 /* Four terms of a tile's sums between two jumps, where a term is so few instructions that counting terms shows. */
 #if FNN_BYTES == 32
 #define FNN_FOURS _Pragma("GCC unroll 4")
+#define FNN_COUNTLESS(n) __asm__("" : "+r"(n)) /* GCC takes one by one what it knows to be eight at most */
 #else
 #define FNN_FOURS
+#define FNN_COUNTLESS(n) (void)n
 #endif
 
 /* Rows of so many outputs, or of as many as a panel holds, go through softmax and the loss together, one a lane. */

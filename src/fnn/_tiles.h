@@ -31,11 +31,12 @@ FNN_INLINE void FN(add_products)(const int rows, const int vecs, VEC sums[FNN_TA
 /* sums[r] += sum_k a[r, k] b[k, :].  a, b: panels `a_panel` and `b_panel` numbers apart. */
 FNN_INLINE void FN(multiply)(const int rows, const int vecs, VEC sums[FNN_TALLEST][FNN_VECS], const REAL *a,
                              ptrdiff_t a_panel, ptrdiff_t inner, const REAL *b, ptrdiff_t b_panel) {
-    for (; inner >= PANEL; inner -= PANEL, a += a_panel) {
-        FNN_FOURS for (ptrdiff_t k = 0; k < PANEL; k++, b += WIDTH(vecs))
+    for (; inner > 0; inner -= PANEL, a += a_panel) {
+        ptrdiff_t most = inner < PANEL ? inner : PANEL;
+        FNN_COUNTLESS(most);
+        FNN_FOURS for (ptrdiff_t k = 0; k < most; k++, b += WIDTH(vecs))
             FN(add_products)(rows, vecs, sums, a + k, PANEL, b, b_panel);
     }
-    for (; inner > 0; inner--, a++, b += WIDTH(vecs)) FN(add_products)(rows, vecs, sums, a, PANEL, b, b_panel);
 }
 
 /* The same with the rows of a where they lie: sums[r] += sum_k x[r][first + k] b[k, :]. */
