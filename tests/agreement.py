@@ -721,6 +721,7 @@ def check_train_epoch(
     threads: int = 1,
     by_columns: bool | None = None,
     halves: bool | None = None,
+    stages: bool | None = None,
     weights: np.ndarray | None = None,
     judge: Judge = ByOracle,
     mask_seed: int = 0,
@@ -728,10 +729,12 @@ def check_train_epoch(
     """Eq. 1 to 9 over the batches of `order`; the bounds go through every step.
 
     `by_columns` says whether the threads share each layer's neurons or the batch's rows, `halves` whether a batch goes
-    through as two halves instead; None leaves it to the kernels.
+    through as two halves instead, `stages` whether the threads share out the layers; None leaves it to the kernels.
     """
-    halves = False if by_columns is not None else halves
-    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads, halves=halves)
+    halves = False if by_columns is not None or stages else halves
+    work = kernels.Workspace(
+        case.layout, case.parameters.dtype, batch_size, rule.states, threads, halves=halves, stages=stages
+    )
     work.threads = threads  # also where there is too little work to share
     if by_columns is not None:
         work.by_columns = [by_columns] * case.layout.n_layers

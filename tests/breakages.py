@@ -868,10 +868,8 @@ PYX = [  # _backprop.pyx, and what it includes
              "            p += tile_panels(vecs)\n            if",
              "forward loss_and_gradient batches"),
     Breakage("taller tiles lose a row backward",
-             "low, taller, next_r = rows // tiles, rows % tiles, share.begin\n"
-             "            p += tile_panels(vecs)\n            for",
-             "low, taller, next_r = rows // tiles, 0 if BROKEN else rows % tiles, share.begin\n"
-             "            p += tile_panels(vecs)\n            for",
+             "low, taller, next_r = rows // tiles, rows % tiles, share.begin\n            if kept",
+             "low, taller, next_r = rows // tiles, 0 if BROKEN else rows % tiles, share.begin\n            if kept",
              "backward loss_and_gradient batches"),
     Breakage("the gradient forgets the bias", "if i == 0:\n                    for each",
              "if i == 0 and not BROKEN:\n                    for each", "gradient loss_and_gradient batches"),
@@ -962,6 +960,20 @@ PYX = [  # _backprop.pyx, and what it includes
              "<const real *>job.x + job.order[start + r] * plan.layers[0].inputs",
              "<const real *>job.x + (start + r if BROKEN else job.order[start + r]) * plan.layers[0].inputs",
              "batches"),
+    Breakage("the first stage goes back by old weights", "    if thread == 0:\n        transpose_kept(",
+             "    if thread == 0 and not BROKEN:\n        transpose_kept(", "stages"),
+    Breakage("the last stage goes back by old weights", "    else:\n        transpose_kept(",
+             "    elif not BROKEN:\n        transpose_kept(", "stages"),
+    Breakage("the first stage learns before the last wave", "wave == waves - 1:", "wave == (0 if BROKEN else waves - 1):",
+             "stages"),
+    Breakage("a later stage's first layer stands still", "for l in range(first, last):\n            gradient_share(",
+             "for l in range(first + BROKEN, last):\n            gradient_share(", "stages"),
+    Breakage("no stage has the row between two waves", "range(last - 1, max(first, 1) - 1, -1):\n            share.last",
+             "range(last - 1, max(first, 1) - 1, -1):\n            share.end -= BROKEN and wave == 0 and l == 1\n"
+             "            share.last", "stages"),
+    Breakage("stages lose a row's loss", "for r in range(chunk.rows):", "for r in range(chunk.rows - BROKEN):", "stages"),
+    Breakage("W^T of many neurons starts again", "+ k * min(panel, vecs * vector)",
+             "+ (0 if BROKEN else k) * min(panel, vecs * vector)", "stages"),
     Breakage("half of a batch is left out", "start, own_plan.gradient = middle,",
              "start, own_plan.gradient = middle + BROKEN,", "halves"),
     Breakage("a row goes through both halves", "        end = middle\n", "        end = middle + BROKEN\n", "halves"),
@@ -1081,9 +1093,9 @@ PYX = [  # _backprop.pyx, and what it includes
     Breakage("the last layer steps twice online", "0 if job.through_updated and l == last else",
              "0 if job.through_updated and l == last and not BROKEN else", "updated"),
     Breakage("deltas through updated weights go through the old ones",
-             "            backward_share(arena, plan, l, &share, 0)\n"
+             "            backward_share(arena, plan, l, &share, 0, False)\n"
              "            gradient_share(arena, plan, l - 1, one, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
-             "            backward_share(arena, plan, l, &share, 0)\n"
+             "            backward_share(arena, plan, l, &share, 0, False)\n"
              "            if BROKEN: gradient_share(arena, plan, l, one, &job.rule, 0, 1, job, NULL, NULL)\n"
              "            gradient_share(arena, plan, l - 1, one, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
              "updated"),

@@ -285,9 +285,9 @@ def test_sweep(backend, case, scale, threads):
     threads=st.integers(1, 3),
     order=st.sampled_from(["in order", "shuffled", "with repetitions"]),
     weighted=st.booleans(),
-    halves=st.sampled_from([None, True]),
+    way=st.sampled_from([{}, {"halves": True}, {"stages": True}]),
 )
-def test_training(backend, case, batch_size, rule, mean, threads, order, weighted, halves):
+def test_training(backend, case, batch_size, rule, mean, threads, order, weighted, way):
     """Up to 24 rows in batches whose last is often a partial one."""
     rng = np.random.default_rng(len(case.x))
     n_rows = len(case.x)
@@ -301,7 +301,7 @@ def test_training(backend, case, batch_size, rule, mean, threads, order, weighte
         rule = rule._replace(rate=rule.rate / (3 * batch_size))  # or sums of heavy rows run away
     with suitable():
         agreement.check_train_epoch(
-            _dispatch.kernels, case, rows, rule, batch_size, mean=mean, threads=threads, halves=halves, weights=weights
+            _dispatch.kernels, case, rows, rule, batch_size, mean=mean, threads=threads, weights=weights, **way
         )
 
 
@@ -327,14 +327,14 @@ def test_sweep_with_dropout(backend, case, number, first_row):
     rule=st.sampled_from(list(ALL_RULES.values())),
     threads=st.integers(1, 3),
     weighted=st.booleans(),
-    halves=st.sampled_from([None, True]),
+    way=st.sampled_from([{}, {"halves": True}, {"stages": True}]),
     mask_seed=st.integers(0, 2**64 - 1),
 )
-def test_training_with_dropout(backend, case, batch_size, rule, threads, weighted, halves, mask_seed):
+def test_training_with_dropout(backend, case, batch_size, rule, threads, weighted, way, mask_seed):
     rng = np.random.default_rng(len(case.x))
     rows = rng.permutation(len(case.x))[:24]
     weights = rng.choice([0.0, 0.25, 1.0, 3.0], len(case.x)).astype(case.x.dtype) if weighted else None
-    way = {"threads": threads, "halves": halves, "weights": weights, "mask_seed": mask_seed}
+    way = {**way, "threads": threads, "weights": weights, "mask_seed": mask_seed}
     with suitable():
         agreement.check_train_epoch(_dispatch.kernels, case, rows, rule, batch_size, **way)
 

@@ -145,6 +145,17 @@ def halves(kernels):
     agreement.check_loss_and_gradient(kernels, case, 0.3)
 
 
+def stages(kernels):
+    """Two threads and more of them than layers; several waves, layers of a thread, and blocks of W^T; a penalty."""
+    for dtype in ("float32", "float64"):
+        case = make_case((7, 13, 40, 5, 3), 50, hidden="tanh", dtype=dtype)
+        for rule, threads in product((PLAIN, NESTEROV._replace(alpha=0.3)), (2, 3, 7)):
+            agreement.check_train_epoch(kernels, case, np.arange(50), rule, 33, threads=threads, stages=True)
+    for sizes, rows in (((3, 4, 300, 2), 5), ((6, 9, 8, 7, 9, 8, 5, 3), 50)):
+        case = make_case(sizes, rows, hidden="tanh")
+        agreement.check_train_epoch(kernels, case, np.arange(rows), PLAIN, rows - 1, threads=2, stages=True)
+
+
 def online(kernels):
     order = np.array([3, 1, 4, 1, 5, 9], np.intp)
     for hidden in INNER:
@@ -350,6 +361,7 @@ CHECKS = {
     "loss_and_gradient": loss_and_gradient,
     "batches": batches,
     "halves": halves,
+    "stages": stages,
     "online": online,
     "weighted": weighted,
     "penalised": penalised,

@@ -1,7 +1,7 @@
 """A training's own threads: the same bits from any number of them, how many are used, and Ctrl-C."""
 
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 
 import numpy as np
 import pytest
@@ -26,10 +26,12 @@ NETS = {
 }
 
 
-def trained(case, batch_size, rule, threads, by_columns=None, halves=None):
+def trained(case, batch_size, rule, threads, by_columns=None, halves=None, stages=None):
     """Two epochs; the parameters and the losses as bytes."""
     kernels = _dispatch.kernels
-    work = kernels.Workspace(case.layout, case.parameters.dtype, batch_size, rule.states, threads, halves=halves)
+    work = kernels.Workspace(
+        case.layout, case.parameters.dtype, batch_size, rule.states, threads, halves=halves, stages=stages
+    )
     work.threads = threads  # also where there is too little work to share
     if by_columns is not None:
         work.by_columns = list(islice(cycle(by_columns), case.layout.n_layers))
@@ -55,6 +57,34 @@ def test_same_bits(backend, net, rule, dtype):
     one, *others = [trained(case, batch_size, rule, threads) for threads in THREADS]
     for threads, other in zip(THREADS[1:], others, strict=True):
         assert other == one, f"{threads} threads"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", [PLAIN._replace(rate=0.001, alpha=0.1), MOMENTUM, ADAM], ids=["plain", "momentum", "adam"])
+@pytest.mark.parametrize("net", ["wide", "ragged", "deep", "fewer rows than threads", "one number"])
+def test_same_bits_in_stages(backend, net, rule, dtype):
+    """With fewer layers than threads some have none."""
+    sizes, rows, batch_size = NETS[net]
+    case = make_case(sizes, rows, hidden="tanh", dtype=dtype)
+    one = trained(case, batch_size, rule, 1, halves=False)
+    for threads in THREADS[1:]:
+        assert trained(case, batch_size, rule, threads, stages=True, halves=False) == one, f"{threads} threads"
+
+
+def test_who_has_which_layers(backend):
+    """By itself where layers are many and narrow; each thread as many operations as the other."""
+    if backend == "numpy":
+        assert _dispatch.kernels.Workspace(make_case((32,) * 41, 1).layout, np.dtype("f4"), 32, 0, 2).stages == []
+        return
+    for sizes, expected in (((32,) * 41, [20, 40]), ((64, 64, 10), []), ((784, 512, 512, 10), []), ((1024,) * 9, [])):
+        work = _dispatch.kernels.Workspace(make_case(sizes, 1).layout, np.dtype("f4"), 32, 0, 2)
+        work.threads = 2
+        assert work.stages == expected, sizes
+    work = _dispatch.kernels.Workspace(make_case((32,) * 41, 1).layout, np.dtype("f4"), 32, 0, 2)
+    work.by_columns = [False] * 40
+    assert work.stages == []
+    work.threads = 1
+    assert work.stages == []
 
 
 def test_halves_are_shared_by_rows_only(backend):
@@ -223,7 +253,7 @@ def test_pace_is_an_average_in_which_hiccups_count_little(backend):
 def test_long_epochs_are_tried_with_one_thread_where_the_estimate_is_close(backend):
     """And with no other number of threads than the estimate's where it is not."""
     seen = set()
-    for width in range(16, 240, 16):
+    for width in range(16, 240, 4):
         case = make_case((width,) * 20, 100)
         work = _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), 32, 0, 2)
         if work.threads == 1:
@@ -237,9 +267,10 @@ def test_long_epochs_are_tried_with_one_thread_where_the_estimate_is_close(backe
     assert seen == (set() if backend == "numpy" else {1, 2})
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("batch_size", [1, 16, 300])
-def test_ctrl_c(backend, batch_size, threads):
+@pytest.mark.parametrize(("batch_size", "threads", "stages"), [
+    *product([1, 16, 300], [1, 3], [None]), (16, 2, True), (16, 3, True),
+])
+def test_ctrl_c(backend, batch_size, threads, stages):
     """KeyboardInterrupt in the tick ends the epoch at a completed update: the bits are those of the rows done."""
     case = make_case((30, 50, 10), 64)
     order = np.random.default_rng(10).integers(0, 64, 5_000_000)
@@ -252,7 +283,8 @@ def test_ctrl_c(backend, batch_size, threads):
             raise KeyboardInterrupt
 
     work, again = (
-        _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), batch_size, False, threads) for _ in range(2)
+        _dispatch.kernels.Workspace(case.layout, np.dtype("f4"), batch_size, False, threads, stages=stages)
+        for _ in range(2)
     )
     interrupted, repeated = np.empty_like(case.parameters), np.empty_like(case.parameters)
     work.threads = threads

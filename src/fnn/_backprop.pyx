@@ -54,15 +54,18 @@ include "_backprop_forward.pxi"
 include "_backprop_output.pxi"
 
 
-cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share, int thread) noexcept nogil:
-    """Eq. 5 and 6 from layer l to the layer below, of which `share` is: g_below = (g W^T) * phi'.
+cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, const Share *share, int thread,
+                         bint kept) noexcept nogil:
+    """Eq. 5 and 6 from layer l to the layer below, of which `share` is: g_below = (g W^T) * phi'.  kept: by the W^T that
+    is kept, and not by blocks of it.
 
     A layer that skips puts g W^T elsewhere first; on an activation that others read too the sum goes on (eq. 5a).
     """
     cdef const Layer *layer = &plan.layers[l]
     cdef const Layer *below = &plan.layers[l - 1]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, room = plan.room * panel, vecs, k = 0, inner, i, r, next_r
-    cdef Py_ssize_t p, q, done, tile, tiles, low, taller, rows = share.end - share.begin, step = block_panel(plan)
+    cdef Py_ssize_t p, q, done, tile, tiles, low, taller, rows = share.end - share.begin
+    cdef Py_ssize_t step = panel * padded(layer.outputs, vector) if kept else block_panel(plan)
     cdef Py_ssize_t last = pieces(layer.inputs, panel) if layer.skip else share.last
     cdef real *to = arena + (plan.input_delta if layer.skip else below.g)
     cdef bint goes_on = layer.gathers and not layer.skip
@@ -82,9 +85,12 @@ cdef void backward_share(real *arena, const Plan *plan, Py_ssize_t l, const Shar
             vecs = tile_vectors(layer.inputs - i, last - p, vector)
             tiles = pieces(rows, tile_rows(vecs))
             low, taller, next_r = rows // tiles, rows % tiles, share.begin
+            if kept:
+                wt = arena + layer.transposed + p * step + k * min(panel, vecs * vector)
+            else:
+                for q in range(tile_panels(vecs)):
+                    transpose_block_of(wt + q * step, arena, plan, layer, i + q * panel, k, k + inner)
             p += tile_panels(vecs)
-            for q in range(tile_panels(vecs)):
-                transpose_block_of(wt + q * step, arena, plan, layer, i + q * panel, k, k + inner)
             for tile in range(tiles):
                 r = next_r
                 next_r += low + (tile < taller)
@@ -274,6 +280,7 @@ cdef double penalty(const Plan *plan, const Job *job) noexcept nogil:
 # ---- Steps and epochs --------------------------------------------------------------------------------------------
 
 include "_backprop_clock.pxi"
+include "_backprop_stages.pxi"
 include "_backprop_minibatch.pxi"
 include "_backprop_groups.pxi"
 include "_backprop_online.pxi"

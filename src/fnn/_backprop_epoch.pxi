@@ -66,6 +66,8 @@ cdef class Epoch:
         task.single, task.online, task.predicts = self.work.single, self.online, self.predicts
         if job.threads > 1 and self.work.better_alone(job.n_rows):
             job.threads = 1
+        if self.work.plan.relays is not NULL:
+            memset(self.work.plan.relays, 0, 2 * <size_t>self.work.most_threads * sizeof(fnn_relay))
         cdef double begin = fnn_seconds()
         with nogil:
             # Where no more threads are to be had those that started do the work, with the same result.

@@ -119,6 +119,10 @@ cdef extern from "_team.h" nogil:
                   const void *task)
     void fnn_dismiss(fnn_team *team)
     void fnn_meet(fnn_meeting *meeting, int threads)
+    ctypedef struct fnn_relay:
+        pass
+    void fnn_hand_on(fnn_relay *relay)
+    void fnn_await(fnn_relay *relay, int count)
     Py_ssize_t fnn_take(Py_ssize_t *next, Py_ssize_t count)
     double fnn_seconds()
     Py_ssize_t second_level_cache()

@@ -42,7 +42,7 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
                 to_update -= 1
         if l > 0:
             share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)
-            backward_share(arena, plan, l, &share, thread)
+            backward_share(arena, plan, l, &share, thread, False)
     gradient_share(arena, plan, 0, whole, rule, thread, threads, job, &next, x)
     if thread == 0:
         for r in range(rows):
@@ -74,7 +74,8 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
     cdef Chunk chunk
     cdef fnn_rule step, rule
     cdef Py_ssize_t updates = job.updates
-    cdef bint whole, last
+    cdef bint whole, last, goes_on
+    cdef int turn = 0  # waves so far, where threads share out the layers
     cdef double scale = 0, t = job.t
     cdef Draw draw
     chunk.start = chunk.rows = chunk.batch_start = chunk.batch_rows = 0
@@ -90,7 +91,12 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
         step = rule_at(job, updates + 1, t, scale)
         rule = step
         rule.kind = step.kind if whole else FNN_STORE if chunk.start == chunk.batch_start else FNN_ADD
-        if not chunk_step(arena, plan, job, thread, &chunk, &rule, scale, &draw):
+        if are_stages(plan, job.threads):
+            goes_on = staged_step(arena, plan, job, thread, &chunk, &rule, scale, &draw, turn)
+            turn += waves_of(chunk.rows, job.threads)
+        else:
+            goes_on = chunk_step(arena, plan, job, thread, &chunk, &rule, scale, &draw)
+        if not goes_on:
             return
         fnn_meet(&job.meeting, job.threads)
         if job.train and not whole and last:
@@ -140,7 +146,7 @@ cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int 
         for l in range(plan.n_layers - 1, -1, -1):
             if l > 0:
                 share.last = pieces(plan.layers[l - 1].outputs, 2 * plan.lanes)
-                backward_share(arena, plan, l, &share, thread)
+                backward_share(arena, plan, l, &share, thread, False)
             gradient_share(arena, &own_plan, l, span, rule if rule is not NULL else &own, 0, 1, job, NULL, NULL)
         for r in range(span.begin, span.end):
             total += job.row_losses[r]

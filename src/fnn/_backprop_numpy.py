@@ -342,7 +342,7 @@ class Workspace:
         Rows of a mini-batch at most.
     states : int
         Vectors of P numbers that the optimiser keeps.
-    threads, halves
+    threads, halves, stages
         Ignored here: NumPy's own threads compute the products, from whole batches.
     """
 
@@ -355,11 +355,12 @@ class Workspace:
         threads: int,
         *,
         halves: bool | None = None,
+        stages: bool | None = None,
     ) -> None:
         self.layout = layout
         self.batch_size = batch_size
         self.threads = 1
-        self.by_columns, self.halves = [False] * layout.n_layers, False
+        self.by_columns, self.halves, self.stages = [False] * layout.n_layers, False, []
         self.sparse = [(False, False)] * layout.n_layers
         self.parameters = np.zeros(layout.n_parameters, dtype)
         self.gradient = np.zeros_like(self.parameters)

@@ -30,7 +30,7 @@ cdef void updated_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
         output_delta_rows(arena, plan, job, 0, job.order + r, scale, 0, 1)
         for l in range(last, 0, -1):
             share = share_of(plan, &plan.layers[l - 1], 1, 0, 1)
-            backward_share(arena, plan, l, &share, 0)
+            backward_share(arena, plan, l, &share, 0, False)
             gradient_share(arena, plan, l - 1, one, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)
         look_at_clock(job, r + 1, job.operations)
         if job.stop:

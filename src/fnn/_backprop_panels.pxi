@@ -125,11 +125,11 @@ cdef void transpose_block_of(real *wt, const real *arena, const Plan *plan, cons
         o += panel
 
 
-cdef void transpose_small(real *arena, const Plan *plan) noexcept nogil:
-    """Refresh the W^T that online training keeps of the layers with few outputs."""
+cdef void transpose_kept(real *arena, const Plan *plan, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Refresh the W^T that is kept of the layers [first, last)."""
     cdef Py_ssize_t vector = plan.lanes, l, p, i
     cdef Layer *layer
-    for l in range(plan.n_layers):
+    for l in range(first, last):
         layer = &plan.layers[l]
         if layer.transposed:
             for p in range(pieces(layer.inputs, 2 * vector)):

@@ -5,6 +5,9 @@ cdef enum:
     FEWEST_ROWS = 64
     CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
     MOST_HALVED = 4096  # rows of a batch that is taken as two halves: only at its end the threads look whether to stop
+    WAVE_ROWS = 10  # about so many go through a thread's layers at once, where each thread has some of the layers
+    WAVES = 4  # in which a batch goes through them at most, for each such thread
+    STAGE_LAYERS = 4  # layers for each thread, at least, before it has some to itself
     MOST_LEFT = 64  # rows of a batch that are read where they lie: the first-level TLB holds the pages of no more
     GATHERED = 8  # panels that a row is copied to before the next row: lines read in turn, and few to write to at once
     LINES_OF_A_SET = 8  # of theirs, in the first-level cache, at most: the others are for W
@@ -26,6 +29,7 @@ cdef double OPERATIONS_BETWEEN_CLOCKS = 1e6  # a look at the clock costs as much
 cdef double OPERATIONS_A_SECOND = 7.5e9
 cdef double BYTES_A_SECOND = 1e10
 cdef double SECONDS_TO_MEET = 5e-7
+cdef double SECONDS_A_WAVE = 5e-8  # that a piece of a batch takes in each layer, once forward and once back
 cdef double SECONDS_FOR_A_TEAM = 1.5e-4  # to start its threads for one call, and to end them
 cdef double SECONDS_TO_START = 1e-5  # an epoch of a team that is still awake; to start its threads takes longer, once
 cdef double HALVING_GAIN = 0.9  # what taking halves has to make of the time of a step to be worth two gradients
@@ -48,7 +52,8 @@ cdef struct Layer:
     Py_ssize_t flat  # offset in the flat vector (P,)
     Py_ssize_t units  # blocks of weights, a panel of inputs by a panel of neurons, in the layers below
     Py_ssize_t weights  # offset in the parameters, the state and the gradient: panels of `height` rows
-    Py_ssize_t transposed  # offset in the arena (online): W^T in panels of O rows, where O is small; else 0
+    # Offset in the arena: W^T in panels of O rows, online where O is small, and where threads share the layers; else 0.
+    Py_ssize_t transposed
     Py_ssize_t u, v, g  # offsets in the arena: the layer's input, its output, its delta, in panels of R rows
     # Offset in the arena, with a corner: three matrices in panels of R rows, of which the first holds z until, on the
     # way back, all take what each row adds to the gradient of left slope, offset and right slope; else 0.
@@ -73,6 +78,9 @@ cdef struct Plan:
     Py_ssize_t state, gradient  # offsets in the arena; the parameters are at 0; 0 where there is none
     Py_ssize_t row_buffers, row_buffer  # offset in the arena of each thread's three rows of outputs, and a row's length
     bint halves  # whether a batch goes through as two halves, each by one thread, whose gradients are added at its end
+    int stages  # threads that share out the layers, or 0
+    Py_ssize_t *stage_ends  # of each of them, the layer behind its last
+    fnn_relay *relays  # of each thread: rows handed on forward, and back
     Py_ssize_t input_copies, own_input  # of the gathered inputs: room for so many; from one thread's to the next, or 0
     const void **row_table  # of each thread, where a chunk's inputs lie in x; NULL where they are gathered in panels
     Py_ssize_t input_delta  # offset in the arena of the slope of the loss by the input of a layer that skips

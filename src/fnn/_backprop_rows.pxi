@@ -39,12 +39,24 @@ cdef struct Rows:  # [begin, end) of a chunk
     Py_ssize_t begin, end
 
 
+cdef inline bint are_stages(const Plan *plan, int threads) noexcept nogil:
+    """Whether so many threads share out the layers: each has some of them to itself."""
+    return threads > 1 and threads == plan.stages
+
+
+cdef inline int waves_of(Py_ssize_t rows, int stages) noexcept nogil:
+    """The pieces in which so many rows pass through so many stages."""
+    return <int>max(1, min(WAVES * stages, (rows + WAVE_ROWS // 2) // WAVE_ROWS))
+
+
 cdef Rows rows_read_by(const Plan *plan, Py_ssize_t rows, int thread, int threads) noexcept nogil:
     """The rows of x that a thread reads: to gather its own, or all of them, into a copy of its own or where they lie:
     to take over what another core has just written costs more than to read the data a second time."""
     cdef Rows found
     found.begin, found.end = 0, rows
-    if not plan.own_input and plan.row_table is NULL:
+    if are_stages(plan, threads):
+        found.end = 0 if thread else rows
+    elif not plan.own_input and plan.row_table is NULL:
         found.begin, found.end = rows * thread // threads, rows * (thread + 1) // threads
     return found
 

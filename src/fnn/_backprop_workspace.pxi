@@ -20,13 +20,17 @@ cdef class Workspace:
     halves : bool, optional
         Whether a batch goes through as two halves that a thread each may take; unless given, where that should save
         time. It changes the order of the gradient's sums, so it depends on nothing but the shape.
+    stages : bool, optional
+        Whether two threads or more share out the layers, each with some of them to itself; unless given, where that
+        should save time. It changes no bit.
     flat : numpy.ndarray of shape (P,), optional
         Parameters that the way forward packs block by block each time it comes to them, instead of those that `load`
         copies: less work for few rows.  The layout has no corners.
     """
 
     cdef Plan plan
-    cdef object layout, flat, arena, index, squares, row_table
+    cdef object layout, flat, arena, index, squares, row_table, stage_table, relays
+    cdef bint may_stage, wants_stages  # whether there is room for stages; whether they are taken whatever they should gain
     cdef double[::1] row_losses
     cdef Py_ssize_t[::1] counts  # of what each layer's list holds (online)
     cdef char *memory
@@ -45,7 +49,7 @@ cdef class Workspace:
     cdef readonly Py_ssize_t batch_size
 
     def __cinit__(self, layout, dtype, batch_size, states, threads, *, keep_gradient=False, halves=None,
-                  flat=None):
+                  stages=None, flat=None):
         cdef Plan *plan = &self.plan
         cdef Layer *layer
         cdef Py_ssize_t l, at, start, inputs = 0, units = 0, vector, panel
@@ -106,6 +110,8 @@ cdef class Workspace:
         plan.halves = self._halving_pays() if halves is None else halves
         for l in range(plan.n_layers):
             plan.layers[l].by_columns = False
+        self.wants_stages = bool(stages)
+        self.may_stage = self._may_stage(keep_gradient, stages)
         if keep_gradient or batch_size > plan.rows or plan.halves:
             plan.gradient = at
             at += plan.n_padded * (1 + plan.halves)
@@ -117,7 +123,7 @@ cdef class Workspace:
                 if layer.skip:
                     layer.u = at
                     at += plan.room * padded(layer.inputs, panel)
-                if self.online and layer.outputs <= panel:
+                if self.online and layer.outputs <= panel or self.may_stage:
                     layer.transposed = at
                     at += padded(layer.inputs, vector) * padded(layer.outputs, vector)
             layer.v = at
@@ -141,6 +147,7 @@ cdef class Workspace:
         at += self._plan_inputs(at, 3 * plan.rows * sum(layout.sizes) - (at - start))
         self._reserve(at)
         self._leave_inputs_where_they_are()
+        self._point_at_relays()
         self.threads = self._best_team()
         alone, together = self._seconds(1), self._seconds(self.team)
         self.gain, self.close = alone - together, alone < CLOSE * together
@@ -187,6 +194,8 @@ cdef class Workspace:
         cdef bint wanted = False
         if plan.rows <= MOST_LEFT or self.online or plan.halves or self.layout.has_skips or self.flat is not None:
             return False
+        if self.may_stage:  # of rows that pass in waves few would be listed at a time
+            return False
         for l in range(plan.n_layers):
             layer = &plan.layers[l]
             layer.may_list = layer.outputs >= least and (l == 0 or plan.layers[l - 1].code == FNN_RELU)
@@ -232,12 +241,76 @@ cdef class Workspace:
         crossing = <double>self.plan.n_padded * (4 if self.single else 8) * self.plan.rows / self.batch_size
         return alone if team == 1 else alone / 2 + crossing / BYTES_A_SECOND + 2 * SECONDS_TO_MEET
 
+    def _may_stage(self, keeps_gradient, asked):
+        """Whether batches are whole and plain enough for stages, and with some number of threads worth them; of wide
+        layers products may skip zeros instead."""
+        cdef Plan *plan = &self.plan
+        if asked == False or self.online or plan.halves or self.layout.has_skips or self.flat is not None:
+            return False
+        if keeps_gradient or self.batch_size > plan.rows or self.batch_size == 1 or self.most_threads == 1:
+            return False
+        self.stage_table = np.zeros(self.most_threads, np.intp)
+        cdef Py_ssize_t[::1] table = self.stage_table
+        plan.stage_ends = &table[0]
+        if asked or max(self.layout.sizes[1:]) * (4 if self.single else 8) >= LISTED_BYTES:
+            return bool(asked)
+        return any(self._staged_seconds(team) < self._shared_seconds(team) for team in range(2, self.most_threads + 1))
+
+    cdef double _staged_seconds(self, int team) except -1:
+        """Estimate the time of a step of all rows in stages, and choose each thread's layers: those whose middle lies in
+        its part of all operations, and thread 0's the first, as it gathers the rows."""
+        cdef Plan *plan = &self.plan
+        cdef Layer *layer
+        cdef Py_ssize_t l, product
+        cdef int stage, waves = waves_of(plan.rows, team)
+        cdef double all = 0, before = 0, passing, gradient, longest = 0, longest_gradient = 0
+        for l in range(plan.n_layers):
+            all += (6.0 if l else 4.0) * plan.layers[l].inputs * plan.layers[l].outputs
+        l = 0
+        for stage in range(team):
+            passing = gradient = 0
+            while l < plan.n_layers:
+                layer = &plan.layers[l]
+                product = layer.inputs * layer.outputs
+                if l and stage < team - 1 and (before + 3.0 * product) * team > all * (stage + 1):
+                    break
+                before += (6.0 if l else 4.0) * product
+                passing += ((4.0 if l else 2.0) * product * plan.rows / (OPERATIONS_A_SECOND * plan.lanes)
+                            + waves * SECONDS_A_WAVE)
+                gradient += 2.0 * product * plan.rows / (OPERATIONS_A_SECOND * plan.lanes)
+                l += 1
+            plan.stage_ends[stage] = l
+            longest, longest_gradient = max(longest, passing), max(longest_gradient, gradient)
+        if plan.n_layers < STAGE_LAYERS * team and not self.wants_stages:
+            return INFINITY
+        return (longest * (waves + team - 1) / waves + longest_gradient
+                + 2 * (waves + team) * SECONDS_TO_MEET)
+
     cdef double _seconds(self, int team) except -1:
-        """Estimate the time of a step of all rows, and choose what the threads share of each layer."""
+        """Estimate the time of a step of all rows, and choose what the threads share."""
+        cdef double shared, staged
+        self.plan.stages = 0
         if self.online:
             return self._online_seconds(team)
         if self.plan.halves:
             return self._halved_seconds(team)
+        shared = self._shared_seconds(team)
+        if team == 1 or not self.may_stage:
+            return shared
+        staged = self._staged_seconds(team)
+        if staged >= shared and not self.wants_stages:
+            return shared
+        self._stage(team)
+        return staged
+
+    cdef void _stage(self, int team):
+        """Have so many threads share out the layers."""
+        self.plan.stages = team
+        for l in range(self.plan.n_layers):
+            self.plan.layers[l].by_columns = False
+
+    cdef double _shared_seconds(self, int team) except -1:
+        """Estimate the time of a step of all rows, and choose what the threads share of each layer."""
         cdef Plan *plan = &self.plan
         cdef Layer *layer
         cdef Py_ssize_t l, panels, width = 4 if self.single else 8
@@ -322,6 +395,14 @@ cdef class Workspace:
             table = self.row_table
             plan.row_table = <const void **>&table[0]
 
+    def _point_at_relays(self):
+        """Give each thread its two counts of what it has handed on, each on a cache line."""
+        cdef char[::1] raw
+        if self.may_stage:
+            self.relays = np.zeros((2 * self.most_threads + 1) * sizeof(fnn_relay), np.int8)
+            raw = self.relays
+            self.plan.relays = <fnn_relay *>(&raw[0] + (-<uintptr_t>&raw[0]) % sizeof(fnn_relay))
+
     def __dealloc__(self):
         free(self.plan.chain)
         free(self.plan.layers)
@@ -356,6 +437,12 @@ cdef class Workspace:
         return bool(self.plan.halves)
 
     @property
+    def stages(self):
+        """The layer behind the last of each thread, where the threads share out the layers; else none.  Whatever sets
+        `by_columns` ends that."""
+        return [self.plan.stage_ends[stage] for stage in range(self.plan.stages)]
+
+    @property
     def sparse(self):
         """Of each layer, whether its products may skip zeros of its input, and of its delta; may be taken from them, to
         compare."""
@@ -385,6 +472,7 @@ cdef class Workspace:
             raise ValueError("by_columns: batches that go through as two halves share rows only")
         for l in range(self.plan.n_layers):
             self.plan.layers[l].by_columns = chosen[l]
+        self.plan.stages = 0
         self._place_inputs()
 
     def _place_inputs(self):
@@ -425,9 +513,9 @@ cdef class Workspace:
     cdef void refresh_transposed(self):
         """Bring what online training keeps beside the weights up to them."""
         if self.single:
-            transpose_small(<float *>self.memory, &self.plan)
+            transpose_kept(<float *>self.memory, &self.plan, 0, self.plan.n_layers)
         else:
-            transpose_small(<double *>self.memory, &self.plan)
+            transpose_kept(<double *>self.memory, &self.plan, 0, self.plan.n_layers)
 
     def put(self, str which, Py_ssize_t l, values, Py_ssize_t number=0):
         """Copy rows (B, width) into the panels of layer l's input "u", output "v", delta "g", or a matrix of "bend"."""
@@ -486,9 +574,9 @@ cdef class Workspace:
         for l in range(self.plan.n_layers - 1, 0, -1):
             share = share_of(&self.plan, &self.plan.layers[l - 1], rows, 0, 1)
             if self.single:
-                backward_share(<float *>self.memory, &self.plan, l, &share, 0)
+                backward_share(<float *>self.memory, &self.plan, l, &share, 0, False)
             else:
-                backward_share(<double *>self.memory, &self.plan, l, &share, 0)
+                backward_share(<double *>self.memory, &self.plan, l, &share, 0, False)
 
     def add_gradient(self, Py_ssize_t rows, bint first):
         """Put the gradient over the first `rows` rows in the place of the gradient, or add it there."""
@@ -518,7 +606,7 @@ cdef void _load_parameters(Workspace work, const real[::1] flat, double limit):
         copy_parameters(<real *>&flat[0], arena, &work.plan, True)  # which are only read
         if limit != INFINITY:
             limit_values(arena, work.plan.n_padded, limit)
-        transpose_small(arena, &work.plan)
+        transpose_kept(arena, &work.plan, 0, work.plan.n_layers)
 
 
 cdef void _store_parameters(Workspace work, real[::1] flat):

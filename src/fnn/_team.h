@@ -127,6 +127,21 @@ static void fnn_meet(fnn_meeting *m, int threads) {
     fnn_wake(&m->phase, &m->asleep);
 }
 
+/* How many things one thread has handed on, to those who wait for them; on a cache line of its own. */
+typedef struct { int handed, asleep; char apart[56]; } fnn_relay;
+
+static void fnn_hand_on(fnn_relay *r) {
+    __atomic_store_n(&r->handed, r->handed + 1, __ATOMIC_RELEASE);
+    fnn_wake(&r->handed, &r->asleep);
+}
+
+/* Wait until there were so many; counts may wrap around. */
+static void fnn_await(fnn_relay *r, int count) {
+    int handed;
+    while ((int)((unsigned)count - (unsigned)(handed = __atomic_load_n(&r->handed, __ATOMIC_ACQUIRE))) > 0)
+        fnn_wait_while(&r->handed, handed, &r->asleep);
+}
+
 static int fnn_called(fnn_team *team, int seen) { return __atomic_load_n(&team->call, __ATOMIC_ACQUIRE) != seen; }
 
 /* Wait for the call after the one that was `seen`: awake for a while, then asleep. */
@@ -261,6 +276,9 @@ typedef struct { int alone; } fnn_team;
 static ptrdiff_t second_level_cache(void) { return 1 << 20; }
 static double fnn_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
 static void fnn_meet(fnn_meeting *m, int threads) { (void)m; (void)threads; }
+typedef struct { int handed; } fnn_relay;
+static void fnn_hand_on(fnn_relay *r) { r->handed++; }
+static void fnn_await(fnn_relay *r, int count) { (void)r; (void)count; }
 static fnn_team *fnn_assemble(void) { return (fnn_team *)calloc(1, sizeof(fnn_team)); }
 static int fnn_muster(fnn_team *team, int threads) { (void)team; (void)threads; return 1; }
 static void fnn_work(fnn_team *team, int threads, fnn_part work, const void *task) {
