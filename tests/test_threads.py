@@ -60,7 +60,9 @@ def test_same_bits(backend, net, rule, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rule", [PLAIN._replace(rate=0.001, alpha=0.1), MOMENTUM, ADAM], ids=["plain", "momentum", "adam"])
+@pytest.mark.parametrize(
+    "rule", [PLAIN._replace(rate=0.001, alpha=0.1), MOMENTUM, ADAM], ids=["plain", "momentum", "adam"]
+)
 @pytest.mark.parametrize("net", ["wide", "ragged", "deep", "fewer rows than threads", "one number"])
 def test_same_bits_in_stages(backend, net, rule, dtype):
     """With fewer layers than threads some have none."""
@@ -267,9 +269,14 @@ def test_long_epochs_are_tried_with_one_thread_where_the_estimate_is_close(backe
     assert seen == (set() if backend == "numpy" else {1, 2})
 
 
-@pytest.mark.parametrize(("batch_size", "threads", "stages"), [
-    *product([1, 16, 300], [1, 3], [None]), (16, 2, True), (16, 3, True),
-])
+@pytest.mark.parametrize(
+    ("batch_size", "threads", "stages"),
+    [
+        *product([1, 16, 300], [1, 3], [None]),
+        (16, 2, True),
+        (16, 3, True),
+    ],
+)
 def test_ctrl_c(backend, batch_size, threads, stages):
     """KeyboardInterrupt in the tick ends the epoch at a completed update: the bits are those of the rows done."""
     case = make_case((30, 50, 10), 64)

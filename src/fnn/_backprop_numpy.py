@@ -360,7 +360,8 @@ class Workspace:
         self.layout = layout
         self.batch_size = batch_size
         self.threads = 1
-        self.by_columns, self.halves, self.stages = [False] * layout.n_layers, False, []
+        self.by_columns, self.halves = [False] * layout.n_layers, False
+        self.stages: list[int] = []
         self.sparse = [(False, False)] * layout.n_layers
         self.parameters = np.zeros(layout.n_parameters, dtype)
         self.gradient = np.zeros_like(self.parameters)
