@@ -788,8 +788,6 @@ PYX = [  # _backprop.pyx, and what it includes
              "range(layer.height - layer.inputs - 1 - BROKEN)", "gradient corners"),
     Breakage("a corner's rows learn the same", "layer.bend + k * matrix",
              "layer.bend + (0 if BROKEN else k) * matrix", "gradient corners"),
-    Breakage("both halves' corners learn from the first", " matrix + begin, rows, rule)",
-             " matrix + begin - (span.begin * panel if BROKEN else 0), rows, rule)", "corners"),
     Breakage("several chunks train no corner", "(layer.height - layer.inputs) * width",
              "(1 if BROKEN else layer.height - layer.inputs) * width", "corners"),
     Breakage("the output's corner passes the loss on", "if layer.bend:\n        share.begin",
@@ -806,8 +804,10 @@ PYX = [  # _backprop.pyx, and what it includes
              "epoch.job.mask_seed = 0 if BROKEN else work.mask_seed", "dropout"),
     Breakage("every chunk drops the same", " chunk.start - chunk.batch_start\n        drop",
              " 0 if BROKEN else chunk.start - chunk.batch_start\n        drop", "dropout"),
-    Breakage("both halves drop the same", "draw.first_row = start - batch.batch_start - span.begin",
-             "draw.first_row = (0 if BROKEN else start - batch.batch_start) - span.begin", "dropout"),
+    Breakage("both halves drop the same", "draw.first_row = start - batch.batch_start",
+             "draw.first_row = 0 if BROKEN else start - batch.batch_start", "dropout"),
+    Breakage("the second half drops what the last training dropped", "range((1 + self.plan.halves) * self.plan.n_layers)",
+             "range((1 + (0 if BROKEN else self.plan.halves)) * self.plan.n_layers)", "dropout"),
     Breakage("what is dropped depends on the thread's rows", "draw.first_row + r)",
              "draw.first_row + r - (share.begin if BROKEN else 0))", "dropout"),
     Breakage("what is dropped depends on the thread's neurons", "p * panel, key, dropout.below",
@@ -876,7 +876,7 @@ PYX = [  # _backprop.pyx, and what it includes
     Breakage("back-propagation through updated weights",
              "        if l > 0:\n            share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)\n",
              "        if BROKEN and l > 0:\n"
-             "            gradient_share(arena, plan, l, whole, rule, thread, threads, job, NULL, NULL)\n"
+             "            gradient_share(arena, plan, l, rows, rule, thread, threads, job, NULL, NULL)\n"
              "        if l > 0:\n            share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)\n",
              "batches"),
     Breakage("a layer is never updated", "while to_update > l:", "while to_update > l + BROKEN:", "batches"),
@@ -983,8 +983,8 @@ PYX = [  # _backprop.pyx, and what it includes
              "own.kind, first = FNN_STORE if BROKEN else FNN_ADD, False", "halves"),
     Breakage("a half's loss is forgotten", "(job.half_losses[0] + job.half_losses[1])",
              "(job.half_losses[0] + (0 if BROKEN else job.half_losses[1]))", "halves"),
-    Breakage("a half reads the other's gradient", "gradient_share(arena, &own_plan, l, span,",
-             "gradient_share(arena, plan if BROKEN else &own_plan, l, span,", "halves"),
+    Breakage("a half reads the other's gradient", "gradient_share(arena, &own_plan, l, rows,",
+             "gradient_share(arena, plan if BROKEN else &own_plan, l, rows,", "halves"),
     Breakage("the gradient is that of the first half", "step.kind, step.carried = FNN_ADD, 0",
              "step.kind, step.carried = FNN_STORE if BROKEN else FNN_ADD, 0", "halves"),
     Breakage("Adam's rate is not corrected", "if rule.kind == FNN_ADAM:", "if rule.kind == FNN_ADAM and not BROKEN:",
@@ -1096,10 +1096,10 @@ PYX = [  # _backprop.pyx, and what it includes
              "0 if job.through_updated and l == last and not BROKEN else", "updated"),
     Breakage("deltas through updated weights go through the old ones",
              "            backward_share(arena, plan, l, &share, 0, False)\n"
-             "            gradient_share(arena, plan, l - 1, one, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
+             "            gradient_share(arena, plan, l - 1, 1, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
              "            backward_share(arena, plan, l, &share, 0, False)\n"
-             "            if BROKEN: gradient_share(arena, plan, l, one, &job.rule, 0, 1, job, NULL, NULL)\n"
-             "            gradient_share(arena, plan, l - 1, one, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
+             "            if BROKEN: gradient_share(arena, plan, l, 1, &job.rule, 0, 1, job, NULL, NULL)\n"
+             "            gradient_share(arena, plan, l - 1, 1, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
              "updated"),
     Breakage("a slab's bias is the sum's start again", "NULL if k else w + layer.inputs * panel",
              "NULL if k and not BROKEN else w + layer.inputs * panel", "sparse"),
@@ -1118,8 +1118,8 @@ PYX = [  # _backprop.pyx, and what it includes
     Breakage("tiles do again what lists have done",
              "p = first // inner_panels + done\n",
              "p = first // inner_panels + (0 if BROKEN else done)\n", "sparse"),
-    Breakage("listed deltas are those of other rows", "span.begin + b, rows * (part + 1)",
-             "span.begin + (0 if BROKEN else b), rows * (part + 1)", "sparse"),
+    Breakage("listed deltas are those of other rows", "columns, b, rows * (part + 1)",
+             "columns, 0 if BROKEN else b, rows * (part + 1)", "sparse"),
     Breakage("inputs beside listed deltas are those of other rows", "plan.room + rows * part // parts\n",
              "plan.room + (0 if BROKEN else rows * part // parts)\n", "sparse"),
     Breakage("turned gradients step the weights of the first inputs", "panel * layer.height + quad * step",

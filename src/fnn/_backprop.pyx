@@ -122,13 +122,12 @@ cdef inline fnn_rule bias_rule_of(const fnn_rule *rule, const Layer *layer) noex
     return found
 
 
-cdef void bias_tiles(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t p, Rows span, real *state,
-                     const fnn_rule *rule) noexcept nogil:
+cdef void bias_tiles(real *arena, const Plan *plan, const Layer *layer, Py_ssize_t p, Py_ssize_t rows,
+                     real *state, const fnn_rule *rule) noexcept nogil:
     """Eq. 7 to 9 for the biases of panel p, and for the three rows of its corners, which are sums as well."""
     cdef Py_ssize_t panel = 2 * plan.lanes, o = p * panel, vecs = vectors(layer.outputs - o, plan.lanes), k
     cdef Py_ssize_t width = vecs * plan.lanes, at = layer.weights + o * layer.height + layer.inputs * width
-    cdef Py_ssize_t rows = span.end - span.begin, matrix = plan.room * padded(layer.outputs, panel)
-    cdef Py_ssize_t begin = o * plan.room + span.begin * panel
+    cdef Py_ssize_t matrix = plan.room * padded(layer.outputs, panel), begin = o * plan.room
     bias_tile(arena + at, state + at, vecs, arena + layer.g + begin, rows, rule)
     for k in range(layer.height - layer.inputs - 1):
         at += width
@@ -146,9 +145,9 @@ cdef void note_squares(real *arena, const Plan *plan, const Layer *layer, Py_ssi
             min(panel, layer.inputs - q * panel), min(panel, layer.outputs - p * panel))
 
 
-cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span, const fnn_rule *rule, int thread,
-                         int threads, const Job *job, const Chunk *next, const void **x) noexcept nogil:
-    """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over the rows `span`, and what `rule` makes of it.
+cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t rows, const fnn_rule *rule,
+                         int thread, int threads, const Job *job, const Chunk *next, const void **x) noexcept nogil:
+    """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over so many rows, and what `rule` makes of it.
     x: the input rows of the first layer where they lie, or NULL.
 
     The inputs are taken in blocks that stay in the second-level cache while all neurons pass by.  Meanwhile this
@@ -159,7 +158,6 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     cdef Py_ssize_t low, taller  # rows of a tile, and tiles that have one more
     cdef Py_ssize_t block, begin, end, done, step = panel * layer.height, room = plan.room * panel, each
     cdef Fetch fetch
-    cdef Py_ssize_t rows = span.end - span.begin
     cdef Py_ssize_t together = max(1, plan.block_bytes // (max(1, rows) * panel * <Py_ssize_t>sizeof(real)))
     cdef Py_ssize_t inner_panels = pieces(layer.inputs, panel), turned = 0, first, last
     cdef Py_ssize_t panels = pieces(layer.outputs, panel)
@@ -167,7 +165,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
     cdef bint sparse = layer.sparse_input and rows >= LEAST_LISTED
     cdef fnn_rule own = rule_of(rule, layer), bias_rule = bias_rule_of(rule, layer)
     cdef real *state = arena + (plan.state if updates else plan.gradient)  # plain SGD has none and touches none
-    cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input) + span.begin * panel
+    cdef real *u = arena + layer.u + (0 if l else thread * plan.own_input)
     cdef real *g
     if sparse:
         together = panels_listed(plan, rows)
@@ -175,7 +173,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
         fetch = fetch_of(plan, job, next, thread, pieces(layer.inputs * <Py_ssize_t>sizeof(real), 64),
                          inner_panels * panels // threads * pieces(panel, tile_rows(FNN_VECS)) // tile_panels(FNN_VECS))
     if not sparse and layer.sparse_delta and rows >= LEAST_LISTED:
-        turned = turned_gradient(arena, plan, layer, u, span, thread, threads, state, &own, &bias_rule, updates, job,
+        turned = turned_gradient(arena, plan, layer, u, rows, thread, threads, state, &own, &bias_rule, updates, job,
                                  &fetch if next else NULL)
         inner_panels -= turned
         if inner_panels == 0:
@@ -189,11 +187,11 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
         if sparse:
             done = sparse_gradient_block(
                 arena, plan, layer, u, block * together, min(inner_panels, (block + 1) * together),
-                first // inner_panels, last // inner_panels, span, thread, state, &own, updates, job,
+                first // inner_panels, last // inner_panels, rows, thread, state, &own, updates, job,
                 &fetch if next else NULL)
             if block == 0:
                 for p in range(done):
-                    bias_tiles(arena, plan, layer, first // inner_panels + p, span, state, &bias_rule)
+                    bias_tiles(arena, plan, layer, first // inner_panels + p, rows, state, &bias_rule)
         p = first // inner_panels + done
         while p < pieces(last, inner_panels):
             begin = max(block * together, first - p * inner_panels)
@@ -203,7 +201,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
             if begin == block * together and end == min(
                     inner_panels, (block + 1) * together, last - (p + 1) * inner_panels):
                 vecs = tile_vectors(layer.outputs - o, 2, vector)  # the same inputs of two panels
-            g = arena + layer.g + o * plan.room + span.begin * panel
+            g = arena + layer.g + o * plan.room
             if updates and job.alpha:
                 for each in range(p, p + tile_panels(vecs)):
                     note_squares(arena, plan, layer, each, turned + begin, turned + end, job)
@@ -214,7 +212,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
                               u + i * plan.room, room, g, rows, &own)
                 begin = end
                 if i == 0:
-                    bias_tiles(arena, plan, layer, p, span, state, &bias_rule)
+                    bias_tiles(arena, plan, layer, p, rows, state, &bias_rule)
             for q in range(turned + begin, turned + end):
                 i = q * panel
                 height = min(panel, layer.inputs - i)
@@ -234,7 +232,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Rows span,
                                               rows, &own)
                 if i == 0:
                     for each in range(p, p + tile_panels(vecs)):
-                        bias_tiles(arena, plan, layer, each, span, state, &bias_rule)
+                        bias_tiles(arena, plan, layer, each, rows, state, &bias_rule)
             p += tile_panels(vecs)
 
 
@@ -341,7 +339,7 @@ def forward(layout, parameters, x, bends=None, draw=None):
     corner it is v_L.  `bends` (L entries) takes the z of layers with a corner.  With `draw` x, v_1, ... are what
     dropout leaves of them.
     """
-    cdef Workspace work = Workspace(layout, parameters.dtype, len(x), 0, 1)
+    cdef Workspace work = Workspace(layout, parameters.dtype, len(x), 0, 1, halves=False)
     cdef Draw drawn
     drawn.number, first_row = (0, 0) if draw is None else draw
     work.load(parameters, INFINITY)
@@ -408,7 +406,7 @@ def backward(layout, parameters, layers, g, bends=None, dropping=False):
     `bends`: what `forward` has put there; it takes the rows' shares in the gradient of the corners.  `dropping`: the
     layers are what dropout has left of them.
     """
-    cdef Workspace work = Workspace(layout, parameters.dtype, len(g), 0, 1)
+    cdef Workspace work = Workspace(layout, parameters.dtype, len(g), 0, 1, halves=False)
     work.load(parameters, INFINITY)
     work.drop(dropping)
     deltas = [np.empty((len(g), width), parameters.dtype) for width in layout.sizes[1:-1]] + [np.array(g, order="C")]
@@ -436,7 +434,7 @@ def gradient(layout, layers, deltas, out, bends=None):
 
     `bends`: what `backward` has put there, which is added up for the corners.
     """
-    cdef Workspace work = Workspace(layout, out.dtype, len(layers[0]), 0, 1, keep_gradient=True)
+    cdef Workspace work = Workspace(layout, out.dtype, len(layers[0]), 0, 1, keep_gradient=True, halves=False)
     for start in range(0, len(layers[0]), work.plan.rows):
         rows = slice(start, start + work.plan.rows)
         work.put_layers(layers, rows)

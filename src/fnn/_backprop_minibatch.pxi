@@ -15,8 +15,6 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
     cdef double times = counted(job, scale, chunk.batch_rows)
     cdef const void **x = rows_of(plan, thread)
     cdef Share share
-    cdef Rows whole
-    whole.begin, whole.end = 0, rows
     for l in range(plan.n_layers):
         if (plan.layers[l].by_columns or plan.layers[l - 1].by_columns) if l else (
                 plan.layers[0].by_columns and not plan.own_input and x is NULL):
@@ -38,12 +36,12 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
             if job.stop:  # thread 0 writes it only between the last meeting and the first, so all read the same
                 return False
             while to_update > l:
-                gradient_share(arena, plan, to_update, whole, rule, thread, threads, job, NULL, NULL)
+                gradient_share(arena, plan, to_update, rows, rule, thread, threads, job, NULL, NULL)
                 to_update -= 1
         if l > 0:
             share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)
             backward_share(arena, plan, l, &share, thread, False)
-    gradient_share(arena, plan, 0, whole, rule, thread, threads, job, &next, x)
+    gradient_share(arena, plan, 0, rows, rule, thread, threads, job, &next, x)
     if thread == 0:
         for r in range(rows):
             job.total += times * job.row_losses[r]
@@ -113,18 +111,24 @@ cdef void minibatch_epoch(real *arena, const Plan *plan, Job *job, int thread) n
 
 cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int half, const Chunk *batch,
                        const fnn_rule *rule, double scale, Draw draw) noexcept nogil:
-    """One half of a batch through the sweep, in chunks that have half of the panels' rows to themselves, and its share
-    of the epoch's loss.  rule: of the last of the gradient's sums, where the half is one chunk; else NULL."""
+    """One half of a batch through the sweep, in chunks, and its share of the epoch's loss.  rule: of the last of the
+    gradient's sums, where the half is one chunk; else NULL.
+
+    Each half has panels of its own: a core asks for what lies behind the rows that it reads, up to 2 KiB of it, which
+    the other must not be writing just then.
+    """
     cdef Py_ssize_t l, r, rows, start = batch.batch_start, end = start + batch.batch_rows
     cdef Py_ssize_t middle = start + (batch.batch_rows + 1) // 2
     cdef double total = 0
     cdef bint first = True
     cdef fnn_rule own
     cdef Plan own_plan = plan[0]
+    cdef Job own_job = job[0]
     cdef Share share
     cdef Rows span
-    span.begin = half * ((plan.rows + 1) // 2)
-    share.first = 0
+    own_plan.layers += half * plan.n_layers
+    own_job.row_losses += half * ((plan.rows + 1) // 2)
+    span.begin = share.begin = share.first = 0
     if half:
         start, own_plan.gradient = middle, plan.gradient + plan.n_padded
     else:
@@ -133,23 +137,22 @@ cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int 
     own.kind = FNN_STORE
     while first or start < end:
         rows = min(end - start, (plan.rows + 1 - half) // 2)
-        span.end = span.begin + rows
-        share.begin, share.end = span.begin, span.end
-        draw.first_row = start - batch.batch_start - span.begin
-        gather_at(arena, plan, job, start - span.begin, span, 0)
-        drop_inputs(arena, plan, span, &draw, 0)
+        span.end = share.end = rows
+        draw.first_row = start - batch.batch_start
+        gather_at(arena, &own_plan, job, start, span, 0)
+        drop_inputs(arena, &own_plan, span, &draw, 0)
         for l in range(plan.n_layers):
             share.last = pieces(plan.layers[l].outputs, 2 * plan.lanes)
-            forward_share(arena, plan, l, &share, thread, NULL)
-            drop_share(arena, plan, l, &share, &draw)
-        output_delta_rows(arena, plan, job, thread, job.order + start - span.begin, scale, span.begin, span.end)
+            forward_share(arena, &own_plan, l, &share, thread, NULL)
+            drop_share(arena, &own_plan, l, &share, &draw)
+        output_delta_rows(arena, &own_plan, &own_job, thread, job.order + start, scale, 0, rows)
         for l in range(plan.n_layers - 1, -1, -1):
             if l > 0:
                 share.last = pieces(plan.layers[l - 1].outputs, 2 * plan.lanes)
-                backward_share(arena, plan, l, &share, thread, False)
-            gradient_share(arena, &own_plan, l, span, rule if rule is not NULL else &own, 0, 1, job, NULL, NULL)
-        for r in range(span.begin, span.end):
-            total += job.row_losses[r]
+                backward_share(arena, &own_plan, l, &share, thread, False)
+            gradient_share(arena, &own_plan, l, rows, rule if rule is not NULL else &own, 0, 1, job, NULL, NULL)
+        for r in range(rows):
+            total += own_job.row_losses[r]
         own.kind, first = FNN_ADD, False
         start += rows
     return total

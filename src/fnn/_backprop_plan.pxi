@@ -89,7 +89,7 @@ cdef struct Plan:
     Py_ssize_t block  # offset in the arena of each thread's panels of W^T, or of W: INNER rows and one of biases
     Py_ssize_t list_rows  # rows of which there are lists at a time
     Py_ssize_t lists, lists_room  # offset in the arena of each thread's lists of a product that skips zeros; their room
-    Layer *layers
+    Layer *layers  # of the first half, where batches go through as two, with those of the second behind them
     Dropout input_dropout
     Py_ssize_t group_sums, group_deltas  # offsets in the arena (online): of a group's rows, in the first layer
     int narrow  # bytes of the vector that every layer fits, 16, 32 or 64, its padding zero (online); else 0

@@ -159,13 +159,13 @@ cdef Py_ssize_t panels_listed(const Plan *plan, Py_ssize_t rows) noexcept nogil:
 
 
 cdef Py_ssize_t sparse_gradient_block(real *arena, const Plan *plan, const Layer *layer, real *u, Py_ssize_t begin,
-                                      Py_ssize_t end, Py_ssize_t first, Py_ssize_t last, Rows span, int thread,
+                                      Py_ssize_t end, Py_ssize_t first, Py_ssize_t last, Py_ssize_t rows, int thread,
                                       real *state, const fnn_rule *rule, bint updates, const Job *job,
                                       Fetch *fetch) noexcept nogil:
     """Eq. 7 to 9 for the weights from the panels [begin, end) of inputs u to the panels [first, last) of neurons.
     fetch: what is to be asked for meanwhile, or NULL."""
     cdef Py_ssize_t panel = 2 * plan.lanes, step = panel * layer.height, quad, p, q, i, at, part, b, terms, count
-    cdef Py_ssize_t rows = span.end - span.begin, parts = pieces(rows, FNN_TERMS)
+    cdef Py_ssize_t parts = pieces(rows, FNN_TERMS)
     cdef Py_ssize_t columns = min(layer.inputs, end * panel) - begin * panel, together = FNN_ROWS if fetch else columns
     cdef Py_ssize_t quads = quads_of(plan, first, last, layer.outputs)
     cdef fnn_lists lists
@@ -196,7 +196,7 @@ cdef Py_ssize_t sparse_gradient_block(real *arena, const Plan *plan, const Layer
                     for count in range(pieces(FNN_QUAD, parts)):
                         fetch_rows(fetch, <const real *>job.x, job.order, layer.inputs)
                 sparse_gradient(arena + at, state + at, step, &lists, i, min(columns, i + together),
-                                arena + layer.g + (p * plan.room + span.begin + rows * part // parts) * panel,
+                                arena + layer.g + (p * plan.room + rows * part // parts) * panel,
                                 plan.room * panel, sums, part == 0, part == parts - 1, rule)
     return quads * FNN_QUAD
 
@@ -212,12 +212,12 @@ cdef void list_deltas(real *arena, const Plan *plan, const Layer *layer, const f
 
 
 cdef void turned_gradient_block(real *arena, const Plan *plan, const Layer *layer, real *u, Py_ssize_t first,
-                                Py_ssize_t last, Py_ssize_t begin, Py_ssize_t end, Rows span, int thread, real *state,
+                                Py_ssize_t last, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t rows, int thread, real *state,
                                 const fnn_rule *rule, bint updates, const Job *job, Fetch *fetch) noexcept nogil:
     """Eq. 7 to 9 for the weights from FNN_QUAD panels of inputs at a time, [begin, end) of those, to the panels
     [first, last) of neurons, whose deltas are listed.  Each neuron's gradient lies in a row until it is complete."""
     cdef Py_ssize_t panel = 2 * plan.lanes, step = FNN_QUAD * panel, quad, p, q, o, at, part, b, vecs, count
-    cdef Py_ssize_t rows = span.end - span.begin, parts = pieces(rows, FNN_TERMS)
+    cdef Py_ssize_t parts = pieces(rows, FNN_TERMS)
     cdef Py_ssize_t columns = min(layer.outputs, last * panel) - first * panel, together
     cdef fnn_lists lists
     cdef real *sums = block_of(arena, plan, thread)
@@ -225,7 +225,7 @@ cdef void turned_gradient_block(real *arena, const Plan *plan, const Layer *laye
     for part in range(parts):
         b = rows * part // parts
         lists = lists_of(arena, plan, thread, part * columns, columns)
-        list_deltas(arena, plan, layer, &lists, first, columns, span.begin + b, rows * (part + 1) // parts - b,
+        list_deltas(arena, plan, layer, &lists, first, columns, b, rows * (part + 1) // parts - b,
                     sums + step * plan.list_rows)
     for quad in range(begin, end):
         for part in range(parts):
@@ -247,18 +247,18 @@ cdef void turned_gradient_block(real *arena, const Plan *plan, const Layer *laye
             settle_turned(arena + at, state + at, vecs, sums + o * step, min(panel, columns - o), rule)
 
 
-cdef Py_ssize_t turned_gradient(real *arena, const Plan *plan, const Layer *layer, real *u, Rows span, int thread,
+cdef Py_ssize_t turned_gradient(real *arena, const Plan *plan, const Layer *layer, real *u, Py_ssize_t rows, int thread,
                                 int threads, real *state, const fnn_rule *rule, const fnn_rule *bias_rule, bint updates,
                                 const Job *job, Fetch *fetch) noexcept nogil:
     """Eq. 7 to 9 for this thread's share of all weights from as many panels of inputs as make FNN_QUADs, and for the
     biases, by lists of the deltas; return how many panels those are, none if lists do not pay."""
     cdef Py_ssize_t panel = 2 * plan.lanes, p, block
     cdef Py_ssize_t quads = layer.inputs // (FNN_QUAD * panel), begin = 0, end = quads
-    cdef Py_ssize_t rows = span.end - span.begin, probed = min(panel, layer.outputs), terms = min(FNN_TERMS, rows)
+    cdef Py_ssize_t probed = min(panel, layer.outputs), terms = min(FNN_TERMS, rows)
     cdef Py_ssize_t together = max(1, panels_listed(plan, rows))
     cdef Share share = share_of(plan, layer, rows, thread, threads)
     cdef fnn_lists lists = lists_of(arena, plan, thread, 0, probed)
-    list_deltas(arena, plan, layer, &lists, 0, probed, span.begin, terms,
+    list_deltas(arena, plan, layer, &lists, 0, probed, 0, terms,
                 block_of(arena, plan, thread) + FNN_QUAD * panel * plan.list_rows)
     if not is_sparse(&lists, probed, terms):  # on which all threads agree
         return 0
@@ -266,9 +266,9 @@ cdef Py_ssize_t turned_gradient(real *arena, const Plan *plan, const Layer *laye
         begin, end = quads * thread // threads, quads * (thread + 1) // threads
     for block in range(pieces(share.last - share.first, together)):
         p = share.first + block * together
-        turned_gradient_block(arena, plan, layer, u, p, min(share.last, p + together), begin, end, span, thread, state,
+        turned_gradient_block(arena, plan, layer, u, p, min(share.last, p + together), begin, end, rows, thread, state,
                               rule, updates, job, fetch)
     if layer.by_columns or thread == 0:
         for p in range(share.first, share.last):
-            bias_tiles(arena, plan, layer, p, span, state, bias_rule)
+            bias_tiles(arena, plan, layer, p, rows, state, bias_rule)
     return FNN_QUAD * quads

@@ -72,10 +72,7 @@ cdef class Workspace:
         plan.n_layers, plan.lanes = layout.n_layers, vector
         plan.rows = min(batch_size, CHUNK_ROWS, max(FEWEST_ROWS, int(quick)))
         plan.block_bytes = second_level_cache() // 4
-        plan.room = plan.rows
-        if max(layout.sizes) > 4 * panel:
-            plan.room = roomy(plan.rows, panel * (4 if self.single else 8))
-        plan.layers = <Layer *>calloc(<size_t>plan.n_layers, sizeof(Layer))
+        plan.layers = <Layer *>calloc(2 * <size_t>plan.n_layers, sizeof(Layer))
         self.helpers = fnn_assemble()
         if plan.layers is NULL or self.helpers is NULL:
             raise MemoryError("workspace: no memory for the tables of layers and threads")
@@ -108,6 +105,9 @@ cdef class Workspace:
             plan.state = at
             at += states * plan.n_padded
         plan.halves = self._halving_pays() if halves is None else halves
+        plan.room = pieces(plan.rows, 1 + plan.halves)
+        if max(layout.sizes) > 4 * panel:
+            plan.room = roomy(plan.room, panel * (4 if self.single else 8))
         for l in range(plan.n_layers):
             plan.layers[l].by_columns = False
         self.wants_stages = bool(stages)
@@ -116,22 +116,7 @@ cdef class Workspace:
             plan.gradient = at
             at += plan.n_padded * (1 + plan.halves)
         start = at
-        for l in range(plan.n_layers):
-            layer = &plan.layers[l]
-            if l > 0:
-                layer.u = plan.layers[l - 1].v
-                if layer.skip:
-                    layer.u = at
-                    at += plan.room * padded(layer.inputs, panel)
-                if self.online and layer.outputs <= panel or self.may_stage:
-                    layer.transposed = at
-                    at += padded(layer.inputs, vector) * padded(layer.outputs, vector)
-            layer.v = at
-            layer.g = at + plan.room * padded(layer.outputs, panel)
-            at += 2 * plan.room * padded(layer.outputs, panel)
-            if layout.bends[l]:
-                layer.bend = at
-                at += 3 * plan.room * padded(layer.outputs, panel)
+        at = self._place_panels(plan.layers, at)
         if self.online:
             plan.group_sums, plan.group_deltas = at, at + GROUP * padded(layout.sizes[1], panel)
             at += 2 * GROUP * padded(layout.sizes[1], panel)
@@ -145,12 +130,39 @@ cdef class Workspace:
             at += tile_panels(FNN_VECS) * block_panel(plan) * self.most_threads
         # All that is kept of a batch is at most three times its activations, the inputs among them.
         at += self._plan_inputs(at, 3 * plan.rows * sum(layout.sizes) - (at - start))
+        if plan.halves:
+            memcpy(&plan.layers[plan.n_layers], plan.layers, <size_t>plan.n_layers * sizeof(Layer))
+            at = self._place_panels(&plan.layers[plan.n_layers], at)
+            plan.layers[plan.n_layers].u = at
+            at += plan.room * padded(layout.sizes[0], panel)
         self._reserve(at)
         self._leave_inputs_where_they_are()
         self._point_at_relays()
         self.threads = self._best_team()
         alone, together = self._seconds(1), self._seconds(self.team)
         self.gain, self.close = alone - together, alone < CLOSE * together
+
+    cdef Py_ssize_t _place_panels(self, Layer *layers, Py_ssize_t at):
+        """Find room for what is kept of a batch, or of a half, at offset `at`; return where it ends."""
+        cdef Py_ssize_t l, vector = self.plan.lanes, panel = 2 * vector, room = self.plan.room
+        cdef Layer *layer
+        for l in range(self.plan.n_layers):
+            layer = &layers[l]
+            if l > 0:
+                layer.u = layers[l - 1].v
+                if layer.skip:
+                    layer.u = at
+                    at += room * padded(layer.inputs, panel)
+                if self.online and layer.outputs <= panel or self.may_stage:
+                    layer.transposed = at
+                    at += padded(layer.inputs, vector) * padded(layer.outputs, vector)
+            layer.v = at
+            layer.g = at + room * padded(layer.outputs, panel)
+            at += 2 * room * padded(layer.outputs, panel)
+            if self.layout.bends[l]:
+                layer.bend = at
+                at += 3 * room * padded(layer.outputs, panel)
+        return at
 
     def _pack_late(self, parameters):
         """Point the plan at the flat vector (P,), which `forward_share` packs."""
@@ -183,7 +195,7 @@ cdef class Workspace:
         for l in range(plan.n_layers):
             plan.layers[l].may_list = plan.layers[l].sparse_input = plan.layers[l].sparse_delta = False
         inputs, others = self.layout.sizes[0], sum(self.layout.sizes[1:])
-        plan.input_copies = min(self.most_threads, (others + 3 * inputs) // inputs)
+        plan.input_copies = 1 if plan.halves else min(self.most_threads, (others + 3 * inputs) // inputs)
         return plan.input_copies * one
 
     def _plan_lists(self):
@@ -541,7 +553,7 @@ cdef class Workspace:
     cdef void drop(self, bint on):
         """Let the sweep drop what the layout says, or nothing."""
         self.plan.input_dropout.on = on and self.plan.input_dropout.kept < 1
-        for l in range(self.plan.n_layers):
+        for l in range((1 + self.plan.halves) * self.plan.n_layers):
             self.plan.layers[l].dropout.on = on and self.plan.layers[l].dropout.kept < 1
 
     cdef void forward(self, Py_ssize_t rows, Draw draw):
@@ -582,15 +594,13 @@ cdef class Workspace:
         """Put the gradient over the first `rows` rows in the place of the gradient, or add it there."""
         cdef Py_ssize_t l
         cdef fnn_rule rule
-        cdef Rows span
         memset(&rule, 0, sizeof(rule))
-        span.begin, span.end = 0, rows
         rule.kind = FNN_STORE if first else FNN_ADD
         for l in range(self.plan.n_layers):
             if self.single:
-                gradient_share(<float *>self.memory, &self.plan, l, span, &rule, 0, 1, NULL, NULL, NULL)
+                gradient_share(<float *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL, NULL)
             else:
-                gradient_share(<double *>self.memory, &self.plan, l, span, &rule, 0, 1, NULL, NULL, NULL)
+                gradient_share(<double *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL, NULL)
 
     def store_gradient(self, out):
         """Copy the gradient out to `out` (P,)."""
