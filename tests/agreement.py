@@ -720,6 +720,7 @@ def check_train_epoch(
     mean: bool = True,
     threads: int = 1,
     by_columns: bool | None = None,
+    wide: bool = False,
     halves: bool | None = None,
     stages: bool | None = None,
     weights: np.ndarray | None = None,
@@ -728,8 +729,9 @@ def check_train_epoch(
 ) -> None:
     """Eq. 1 to 9 over the batches of `order`; the bounds go through every step.
 
-    `by_columns` says whether the threads share each layer's neurons or the batch's rows, `halves` whether a batch goes
-    through as two halves instead, `stages` whether the threads share out the layers; None leaves it to the kernels.
+    `by_columns` says whether the threads share each layer's neurons or the batch's rows, `wide` whether they take
+    neurons in pieces, `halves` whether a batch goes through as two halves instead, `stages` whether the threads share
+    out the layers; None leaves it to the kernels.
     """
     halves = False if by_columns is not None or stages else halves
     work = kernels.Workspace(
@@ -738,6 +740,7 @@ def check_train_epoch(
     work.threads = threads  # also where there is too little work to share
     if by_columns is not None:
         work.by_columns = [by_columns] * case.layout.n_layers
+    work.wide = [wide] * case.layout.n_layers
     work.mask_seed = mask_seed
     work.load(case.parameters, rule.saturation)
     got_total = kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, mean, None, weights)
@@ -786,11 +789,17 @@ def with_zeros(case: Case, zeros: float, seed: int = 1) -> Case:
 
 
 def check_lists_change_nothing(
-    kernels: ModuleType, case: Case, rule: Rule, batch_size: int, threads: int = 1, by_columns: bool | None = None
+    kernels: ModuleType,
+    case: Case,
+    rule: Rule,
+    batch_size: int,
+    threads: int = 1,
+    by_columns: bool | None = None,
+    wide: bool = False,
 ) -> None:
     """Two epochs give the same bits whether products skip zeros, where they may, or not.
 
-    by_columns: what the threads share, if given.
+    by_columns: what the threads share, if given; wide: whether they take neurons in pieces.
     """
     ends = []
     for tiles in (False, True):
@@ -798,6 +807,7 @@ def check_lists_change_nothing(
         work.threads = threads
         if by_columns is not None:
             work.by_columns = [by_columns] * case.layout.n_layers
+        work.wide = [wide] * case.layout.n_layers
         if tiles:
             work.sparse = [(False, False)] * case.layout.n_layers
         work.load(case.parameters, rule.saturation)

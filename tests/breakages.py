@@ -806,7 +806,8 @@ PYX = [  # _backprop.pyx, and what it includes
              " 0 if BROKEN else chunk.start - chunk.batch_start\n        drop", "dropout"),
     Breakage("both halves drop the same", "draw.first_row = start - batch.batch_start",
              "draw.first_row = 0 if BROKEN else start - batch.batch_start", "dropout"),
-    Breakage("the second half drops what the last training dropped", "range((1 + self.plan.halves) * self.plan.n_layers)",
+    Breakage("the second half drops what the last training dropped",
+             "range((1 + self.plan.halves) * self.plan.n_layers)",
              "range((1 + (0 if BROKEN else self.plan.halves)) * self.plan.n_layers)", "dropout"),
     Breakage("what is dropped depends on the thread's rows", "draw.first_row + r)",
              "draw.first_row + r - (share.begin if BROKEN else 0))", "dropout"),
@@ -874,10 +875,10 @@ PYX = [  # _backprop.pyx, and what it includes
     Breakage("the gradient forgets the bias", "if i == 0:\n                    for each",
              "if i == 0 and not BROKEN:\n                    for each", "gradient loss_and_gradient batches"),
     Breakage("back-propagation through updated weights",
-             "        if l > 0:\n            share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)\n",
+             "        if l > 0:\n            first = True\n",
              "        if BROKEN and l > 0:\n"
-             "            gradient_share(arena, plan, l, rows, rule, thread, threads, job, NULL, NULL)\n"
-             "        if l > 0:\n            share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)\n",
+             "            gradient_share(arena, plan, l, rows, rule, thread, threads, NULL, job, NULL, NULL)\n"
+             "        if l > 0:\n            first = True\n",
              "batches"),
     Breakage("a layer is never updated", "while to_update > l:", "while to_update > l + BROKEN:", "batches"),
     Breakage("a block of W^T is another's", "layer, i + q * panel, k, k + inner)",
@@ -978,6 +979,22 @@ PYX = [  # _backprop.pyx, and what it includes
              "+ (0 if BROKEN else k) * min(panel, vecs * vector)", "stages"),
     Breakage("half of a batch is left out", "start, own_plan.gradient = middle,",
              "start, own_plan.gradient = middle + BROKEN,", "halves"),
+    Breakage("wide layers are updated once", "open_ranges(plan, UPDATE, PHASES, thread, threads)",
+             "if not BROKEN: open_ranges(plan, UPDATE, PHASES, thread, threads)", "pieces"),
+    Breakage("wide layers compute one step", "    open_ranges(plan, FORWARD, UPDATE, thread, threads)",
+             "    if not BROKEN: open_ranges(plan, FORWARD, UPDATE, thread, threads)", "pieces"),
+    Breakage("pieces taken over are done by nobody", "piece, True, &share.last)",
+             "piece, True, &share.last)\n        share.first = share.last if BROKEN else share.first", "pieces"),
+    Breakage("pieces of one's own begin a panel late", "False,\n                            &share.last)",
+             "False,\n                            &share.last)\n"
+             "    share.first += BROKEN and share.last > share.first + 1", "pieces"),
+    Breakage("tiles of a piece are those of all of a thread's neurons",
+             "    if share is not NULL:\n        first, last",
+             "    if share is not NULL and not BROKEN:\n        first, last", "pieces"),
+    Breakage("lists of a piece are those of all of a thread's neurons", "    if piece is not NULL:",
+             "    if piece is not NULL and not BROKEN:", "pieces"),
+    Breakage("a piece has the rows of one less", "    share.begin, share.end = 0, rows\n    share.first = fnn_claim",
+             "    share.begin, share.end = 0, rows - BROKEN\n    share.first = fnn_claim", "pieces"),
     Breakage("a row goes through both halves", "        end = middle\n", "        end = middle + BROKEN\n", "halves"),
     Breakage("a half keeps its last chunk only", "own.kind, first = FNN_ADD, False",
              "own.kind, first = FNN_STORE if BROKEN else FNN_ADD, False", "halves"),
@@ -1095,11 +1112,10 @@ PYX = [  # _backprop.pyx, and what it includes
     Breakage("the last layer steps twice online", "0 if job.through_updated and l == last else",
              "0 if job.through_updated and l == last and not BROKEN else", "updated"),
     Breakage("deltas through updated weights go through the old ones",
+             "            backward_share(arena, plan, l, &share, 0, False)\n            gradient_share(",
              "            backward_share(arena, plan, l, &share, 0, False)\n"
-             "            gradient_share(arena, plan, l - 1, 1, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
-             "            backward_share(arena, plan, l, &share, 0, False)\n"
-             "            if BROKEN: gradient_share(arena, plan, l, 1, &job.rule, 0, 1, job, NULL, NULL)\n"
-             "            gradient_share(arena, plan, l - 1, 1, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)\n",
+             "            if BROKEN: gradient_share(arena, plan, l, 1, &job.rule, 0, 1, NULL, job, NULL, NULL)\n"
+             "            gradient_share(",
              "updated"),
     Breakage("a slab's bias is the sum's start again", "NULL if k else w + layer.inputs * panel",
              "NULL if k and not BROKEN else w + layer.inputs * panel", "sparse"),

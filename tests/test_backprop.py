@@ -427,6 +427,8 @@ def test_skipping_zeros_changes_no_bit_of_a_training(backend, name, batch_size, 
         agreement.check_lists_change_nothing(kernels, case, rule, batch_size, threads)
     for by_columns in (False, True):
         agreement.check_lists_change_nothing(kernels, dense, rule, batch_size, 2, by_columns=by_columns)
+    for case in (zeros, dense):
+        agreement.check_lists_change_nothing(kernels, case, rule, batch_size, 3, by_columns=True, wide=True)
     if batch_size == 333:  # lists of seven threads are short: each thread lists the rows of its neurons in parts
         agreement.check_lists_change_nothing(kernels, zeros, rule, batch_size, 7, by_columns=True)
 

@@ -296,6 +296,21 @@ def columns(kernels):
             agreement.check_train_epoch(kernels, case, np.arange(67), rule, 67, threads=3, by_columns=True)
 
 
+def pieces(kernels):
+    """Wide layers, of which threads take pieces, their own and others': by tiles and by lists, of which each piece has
+    its own; several steps, and of a batch several chunks."""
+    for sizes in ((40, 300, 19, 300), (300, 265, 33)):
+        case = make_case(sizes, 300, hidden="tanh", dtype="float64")
+        way = {"by_columns": True, "wide": True, "judge": ByTwin}
+        for threads in (2, 7):
+            for rule, batch_size in ((PLAIN, 67), (NESTEROV._replace(alpha=0.3), 270)):
+                agreement.check_train_epoch(kernels, case, np.arange(300), rule, batch_size, threads=threads, **way)
+    case = agreement.with_zeros(make_case((530, 570, 610, 2), 331), 0.6)
+    agreement.check_lists_change_nothing(kernels, case, PLAIN, 131, 3, by_columns=True, wide=True)
+    dense = make_case((1311, 143, 2), 131, dtype="float64")
+    agreement.check_lists_change_nothing(kernels, dense, PLAIN, 131, 3, by_columns=True, wide=True)
+
+
 def sparse(kernels):
     """Lists of each product, that end within a vector, a panel and a slab of terms, beside panels that make no four
     and a narrow one that would make four with others."""
@@ -368,6 +383,7 @@ CHECKS = {
     "subnormals": subnormals,
     "ceiling": ceiling,
     "columns": columns,
+    "pieces": pieces,
     "sparse": sparse,
     "corners": corners,
     "dropout": dropout,

@@ -26,7 +26,7 @@ NETS = {
 }
 
 
-def trained(case, batch_size, rule, threads, by_columns=None, halves=None, stages=None):
+def trained(case, batch_size, rule, threads, by_columns=None, halves=None, stages=None, wide=False):
     """Two epochs; the parameters and the losses as bytes."""
     kernels = _dispatch.kernels
     work = kernels.Workspace(
@@ -35,6 +35,7 @@ def trained(case, batch_size, rule, threads, by_columns=None, halves=None, stage
     work.threads = threads  # also where there is too little work to share
     if by_columns is not None:
         work.by_columns = list(islice(cycle(by_columns), case.layout.n_layers))
+    work.wide = [wide] * case.layout.n_layers
     work.load(case.parameters, rule.saturation)
     rng = np.random.default_rng(9)
     totals = [
@@ -108,7 +109,7 @@ def test_same_bits_of_corners(backend, net, halves):
         one = trained(case, batch_size, rule, 1, halves=halves)
         for threads in (2, 3, 7):
             for sharing in ((False,), (True, False)) if not halves else (None,):
-                assert trained(case, batch_size, rule, threads, sharing, halves) == one, f"{threads} threads"
+                assert trained(case, batch_size, rule, threads, sharing, halves, wide=True) == one, f"{threads} threads"
 
 
 @pytest.mark.parametrize("halves", [False, True])
@@ -120,7 +121,9 @@ def test_same_bits_of_dropout(backend, net, halves):
     one = trained(case, batch_size, MOMENTUM, 1, halves=halves)
     for threads in (2, 3, 7):
         for sharing in ((False,), (True,), (True, False)) if not halves else (None,):
-            assert trained(case, batch_size, MOMENTUM, threads, sharing, halves) == one, f"{threads} threads"
+            for wide in (False, True):
+                got = trained(case, batch_size, MOMENTUM, threads, sharing, halves, wide=wide)
+                assert got == one, f"{threads} threads"
 
 
 SHARINGS = {"neurons": (True,), "rows": (False,), "mixed": (True, False), "mixed, rows first": (False, True, True)}
@@ -133,7 +136,9 @@ def test_same_bits_however_the_layers_are_shared(backend, net, sharing):
     case = make_case(sizes, rows, hidden="tanh")
     one = trained(case, batch_size, MOMENTUM, 1, halves=False)
     for threads in (2, 3, 7):
-        assert trained(case, batch_size, MOMENTUM, threads, sharing, halves=False) == one, f"{threads} threads"
+        for wide in (False, True):
+            got = trained(case, batch_size, MOMENTUM, threads, sharing, halves=False, wide=wide)
+            assert got == one, f"{threads} threads"
 
 
 @pytest.mark.parametrize("rule", [PLAIN._replace(rate=0.001), ADAM], ids=["plain", "adam"])
@@ -163,6 +168,16 @@ def test_same_bits_where_zeros_are_skipped(backend, dtype):
         one, *others = [trained(case, batch_size, PLAIN._replace(rate=0.0001), threads) for threads in THREADS]
         for threads, other in zip(THREADS[1:], others, strict=True):
             assert other == one, f"{threads} threads"
+        for threads in THREADS[1:]:
+            got = trained(case, batch_size, PLAIN._replace(rate=0.0001), threads, by_columns=(True,), wide=True)
+            assert got == one, f"{threads} threads, in pieces"
+
+
+def test_which_layers_are_taken_in_pieces(backend):
+    """Those whose weights take more than the second-level cache: 64 MiB do, as long as none is that large."""
+    layout = make_case((10, 4096, 4096, 10), 1).layout
+    work = _dispatch.kernels.Workspace(layout, np.dtype("f4"), 64, 0, 2)
+    assert work.wide == ([False] * 3 if backend == "numpy" else [False, True, False])
 
 
 def test_where_halves_are_taken(backend):
@@ -273,14 +288,15 @@ def test_long_epochs_are_tried_with_one_thread_where_the_estimate_is_close(backe
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "threads", "stages"),
+    ("batch_size", "threads", "stages", "wide"),
     [
-        *product([1, 16, 300], [1, 3], [None]),
-        (16, 2, True),
-        (16, 3, True),
+        *product([1, 16, 300], [1, 3], [None], [False]),
+        (16, 2, True, False),
+        (16, 3, True, False),
+        (16, 3, None, True),
     ],
 )
-def test_ctrl_c(backend, batch_size, threads, stages):
+def test_ctrl_c(backend, batch_size, threads, stages, wide):
     """KeyboardInterrupt in the tick ends the epoch at a completed update: the bits are those of the rows done."""
     case = make_case((30, 50, 10), 64)
     order = np.random.default_rng(10).integers(0, 64, 5_000_000)
@@ -298,6 +314,8 @@ def test_ctrl_c(backend, batch_size, threads, stages):
     )
     interrupted, repeated = np.empty_like(case.parameters), np.empty_like(case.parameters)
     work.threads = threads
+    if wide:
+        work.by_columns = work.wide = [True] * 2
     work.load(case.parameters, rule.saturation)
     with pytest.raises(KeyboardInterrupt):
         _dispatch.kernels.train_epoch(work, case.x, case.y, order, case.loss, rule, True, tick)

@@ -46,6 +46,7 @@ include "_backprop_panels.pxi"
 # ---- The sweep, each thread's share of it ------------------------------------------------------------------------
 
 include "_backprop_rows.pxi"
+include "_backprop_pieces.pxi"
 include "_backprop_skips.pxi"
 include "_backprop_corners.pxi"
 include "_backprop_dropout.pxi"
@@ -146,18 +147,19 @@ cdef void note_squares(real *arena, const Plan *plan, const Layer *layer, Py_ssi
 
 
 cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t rows, const fnn_rule *rule,
-                         int thread, int threads, const Job *job, const Chunk *next, const void **x) noexcept nogil:
+                         int thread, int threads, const Share *share, const Job *job, Fetch *fetch,
+                         const void **x) noexcept nogil:
     """Eq. 7 to 9 for this thread's tiles of one layer: the gradient over so many rows, and what `rule` makes of it.
-    x: the input rows of the first layer where they lie, or NULL.
+    share: the piece of the neurons to do, or NULL for all that are this thread's.  x: the input rows of the first layer
+    where they lie, or NULL.
 
-    The inputs are taken in blocks that stay in the second-level cache while all neurons pass by.  Meanwhile this
-    thread's inputs of the `next` chunk, if there is one, come into the cache.
+    The inputs are taken in blocks that stay in the second-level cache while all neurons pass by.  Meanwhile what there
+    is to `fetch`, or NULL, comes into the cache.
     """
     cdef const Layer *layer = &plan.layers[l]
     cdef Py_ssize_t vector = plan.lanes, panel = 2 * vector, vecs, i, o, p, q, tile, r, next_r, height, tiles, at
     cdef Py_ssize_t low, taller  # rows of a tile, and tiles that have one more
     cdef Py_ssize_t block, begin, end, done, step = panel * layer.height, room = plan.room * panel, each
-    cdef Fetch fetch
     cdef Py_ssize_t together = max(1, plan.block_bytes // (max(1, rows) * panel * <Py_ssize_t>sizeof(real)))
     cdef Py_ssize_t inner_panels = pieces(layer.inputs, panel), turned = 0, first, last
     cdef Py_ssize_t panels = pieces(layer.outputs, panel)
@@ -169,16 +171,15 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
     cdef real *g
     if sparse:
         together = panels_listed(plan, rows)
-    if next is not NULL:
-        fetch = fetch_of(plan, job, next, thread, pieces(layer.inputs * <Py_ssize_t>sizeof(real), 64),
-                         inner_panels * panels // threads * pieces(panel, tile_rows(FNN_VECS)) // tile_panels(FNN_VECS))
     if not sparse and layer.sparse_delta and rows >= LEAST_LISTED:
-        turned = turned_gradient(arena, plan, layer, u, rows, thread, threads, state, &own, &bias_rule, updates, job,
-                                 &fetch if next else NULL)
+        turned = turned_gradient(arena, plan, layer, u, rows, thread, threads, share, state, &own, &bias_rule, updates,
+                                 job, fetch)
         inner_panels -= turned
         if inner_panels == 0:
             return
-    if sparse or layer.by_columns:  # the weights stay with the thread that reads them forward
+    if share is not NULL:
+        first, last = share.first * inner_panels, share.last * inner_panels
+    elif sparse or layer.by_columns:  # the weights stay with the thread that reads them forward
         first, last = panels * thread // threads * inner_panels, panels * (thread + 1) // threads * inner_panels
     else:
         first, last = panels * inner_panels * thread // threads, panels * inner_panels * (thread + 1) // threads
@@ -187,8 +188,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
         if sparse:
             done = sparse_gradient_block(
                 arena, plan, layer, u, block * together, min(inner_panels, (block + 1) * together),
-                first // inner_panels, last // inner_panels, rows, thread, state, &own, updates, job,
-                &fetch if next else NULL)
+                first // inner_panels, last // inner_panels, rows, thread, state, &own, updates, job, fetch)
             if block == 0:
                 for p in range(done):
                     bias_tiles(arena, plan, layer, first // inner_panels + p, rows, state, &bias_rule)
@@ -205,7 +205,7 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
             if updates and job.alpha:
                 for each in range(p, p + tile_panels(vecs)):
                     note_squares(arena, plan, layer, each, turned + begin, turned + end, job)
-            if x is NULL and next is NULL and is_thin(layer.outputs - o, vector):
+            if x is NULL and fetch is NULL and is_thin(layer.outputs - o, vector):
                 i = (turned + begin) * panel
                 at = layer.weights + o * layer.height + i * vector
                 thin_gradient(arena + at, state + at, layer.outputs - o, min(layer.inputs, (turned + end) * panel) - i,
@@ -219,8 +219,8 @@ cdef void gradient_share(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t
                 tiles = pieces(height, tile_rows(vecs))
                 low, taller, next_r = height // tiles, height % tiles, 0
                 for tile in range(tiles):
-                    if next is not NULL:
-                        fetch_rows(&fetch, <const real *>job.x, job.order, layer.inputs)
+                    if fetch is not NULL:
+                        fetch_rows(fetch, <const real *>job.x, job.order, layer.inputs)
                     r = next_r
                     next_r += low + (tile < taller)
                     at = layer.weights + o * layer.height + (i + r) * min(panel, vecs * vector)

@@ -69,9 +69,12 @@ cdef class Epoch:
         if self.work.plan.relays is not NULL:
             memset(self.work.plan.relays, 0, 2 * <size_t>self.work.most_threads * sizeof(fnn_relay))
         cdef double begin = fnn_seconds()
+        cdef int thread
         with nogil:
             # Where no more threads are to be had those that started do the work, with the same result.
             job.threads = fnn_muster(self.work.helpers, job.threads)
+            for thread in range(job.threads):
+                open_ranges(&self.work.plan, FORWARD, PHASES, thread, job.threads)
             fnn_work(self.work.helpers, job.threads, take_part, &task)
         self.work.used = job.threads
         self.work.note_pace(job.threads > 1, (fnn_seconds() - begin) / job.n_rows)

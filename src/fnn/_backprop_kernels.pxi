@@ -123,6 +123,10 @@ cdef extern from "_team.h" nogil:
         pass
     void fnn_hand_on(fnn_relay *relay)
     void fnn_await(fnn_relay *relay, int count)
+    ctypedef struct fnn_range:
+        pass
+    void fnn_open(fnn_range *own, Py_ssize_t first, Py_ssize_t last)
+    Py_ssize_t fnn_claim(fnn_range *left, Py_ssize_t count, bint back, Py_ssize_t *last)
     Py_ssize_t fnn_take(Py_ssize_t *next, Py_ssize_t count)
     double fnn_seconds()
     Py_ssize_t second_level_cache()

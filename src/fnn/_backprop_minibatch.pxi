@@ -1,6 +1,17 @@
 # Mini-batch training: a chunk of rows through the sweep and its update, and an epoch of such steps, the batches whole
 # or as two halves that need nothing of each other until their gradients are added.
 
+cdef void gradient_shares(real *arena, const Plan *plan, Py_ssize_t l, Py_ssize_t rows, const fnn_rule *rule, int thread,
+                          int threads, const Job *job, Fetch *fetch, const void **x) noexcept nogil:
+    """`gradient_share` for all that this thread takes of a layer."""
+    cdef bint first = True
+    cdef Share share
+    while next_share(plan, UPDATE, l, rows, thread, threads, first, &share):
+        gradient_share(arena, plan, l, rows, rule, thread, threads, &share if in_pieces(&plan.layers[l]) else NULL, job,
+                       fetch, x)
+        first = False
+
+
 cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const Chunk *chunk, const fnn_rule *rule,
                      double scale, const Draw *draw) noexcept nogil:
     """One chunk, whose inputs have been gathered, through the sweep, as one of the team's threads; False if training is
@@ -15,13 +26,18 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
     cdef double times = counted(job, scale, chunk.batch_rows)
     cdef const void **x = rows_of(plan, thread)
     cdef Share share
+    cdef Fetch fetch
+    cdef bint first
+    open_ranges(plan, UPDATE, PHASES, thread, threads)
     for l in range(plan.n_layers):
         if (plan.layers[l].by_columns or plan.layers[l - 1].by_columns) if l else (
                 plan.layers[0].by_columns and not plan.own_input and x is NULL):
             fnn_meet(&job.meeting, threads)
-        share = share_of(plan, &plan.layers[l], rows, thread, threads)
-        forward_share(arena, plan, l, &share, thread, NULL if l else x)
-        drop_share(arena, plan, l, &share, draw)
+        first = True
+        while next_share(plan, FORWARD, l, rows, thread, threads, first, &share):
+            forward_share(arena, plan, l, &share, thread, NULL if l else x)
+            drop_share(arena, plan, l, &share, draw)
+            first = False
     if plan.layers[plan.n_layers - 1].by_columns:
         fnn_meet(&job.meeting, threads)
     output_delta_rows(arena, plan, job, thread, job.order + chunk.start, scale, rows * thread // threads,
@@ -36,12 +52,16 @@ cdef bint chunk_step(real *arena, const Plan *plan, Job *job, int thread, const 
             if job.stop:  # thread 0 writes it only between the last meeting and the first, so all read the same
                 return False
             while to_update > l:
-                gradient_share(arena, plan, to_update, rows, rule, thread, threads, job, NULL, NULL)
+                gradient_shares(arena, plan, to_update, rows, rule, thread, threads, job, NULL, NULL)
                 to_update -= 1
         if l > 0:
-            share = share_of(plan, &plan.layers[l - 1], rows, thread, threads)
-            backward_share(arena, plan, l, &share, thread, False)
-    gradient_share(arena, plan, 0, rows, rule, thread, threads, job, &next, x)
+            first = True
+            while next_share(plan, BACKWARD, l - 1, rows, thread, threads, first, &share):
+                backward_share(arena, plan, l, &share, thread, False)
+                first = False
+    fetch = fetch_of(arena, plan, job, &next, thread)
+    gradient_shares(arena, plan, 0, rows, rule, thread, threads, job, &fetch, x)
+    open_ranges(plan, FORWARD, UPDATE, thread, threads)
     if thread == 0:
         for r in range(rows):
             job.total += times * job.row_losses[r]
@@ -150,7 +170,8 @@ cdef double half_sweep(real *arena, const Plan *plan, Job *job, int thread, int 
             if l > 0:
                 share.last = pieces(plan.layers[l - 1].outputs, 2 * plan.lanes)
                 backward_share(arena, &own_plan, l, &share, thread, False)
-            gradient_share(arena, &own_plan, l, rows, rule if rule is not NULL else &own, 0, 1, job, NULL, NULL)
+            gradient_share(arena, &own_plan, l, rows, rule if rule is not NULL else &own, 0, 1, NULL, job, NULL,
+                           NULL)
         for r in range(rows):
             total += own_job.row_losses[r]
         own.kind, first = FNN_ADD, False

@@ -361,6 +361,7 @@ class Workspace:
         self.batch_size = batch_size
         self.threads = 1
         self.by_columns, self.halves = [False] * layout.n_layers, False
+        self.wide = [False] * layout.n_layers
         self.stages: list[int] = []
         self.sparse = [(False, False)] * layout.n_layers
         self.parameters = np.zeros(layout.n_parameters, dtype)

@@ -23,13 +23,13 @@ cdef void updated_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
             forward_share(arena, plan, l, &share, 0, x if l == 0 else NULL)
         output_delta_rows(arena, plan, job, 0, job.order + r, scale, 0, 1)
         job.total += counted(job, scale, 1) * job.row_losses[0]
-        gradient_share(arena, plan, last, 1, &job.rule, 0, 1, job, NULL, NULL if last else x)
+        gradient_share(arena, plan, last, 1, &job.rule, 0, 1, NULL, job, NULL, NULL if last else x)
         forward_share(arena, plan, last, &share, 0, NULL if last else x)
         output_delta_rows(arena, plan, job, 0, job.order + r, scale, 0, 1)
         for l in range(last, 0, -1):
             share = share_of(plan, &plan.layers[l - 1], 1, 0, 1)
             backward_share(arena, plan, l, &share, 0, False)
-            gradient_share(arena, plan, l - 1, 1, &job.rule, 0, 1, job, NULL, x if l == 1 else NULL)
+            gradient_share(arena, plan, l - 1, 1, &job.rule, 0, 1, NULL, job, NULL, x if l == 1 else NULL)
         look_at_clock(job, r + 1, job.operations)
         if job.stop:
             break

@@ -4,6 +4,7 @@
 cdef enum:
     FEWEST_ROWS = 64
     CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
+    PIECES = 4  # that a thread's own neurons of a wide layer make, of FNN_QUAD panels at least
     MOST_HALVED = 4096  # rows of a batch that is taken as two halves: only at its end the threads look whether to stop
     WAVE_ROWS = 10  # about so many go through a thread's layers at once, where each thread has some of the layers
     WAVES = 4  # in which a batch goes through them at most, for each such thread
@@ -62,6 +63,7 @@ cdef struct Layer:
     bint may_list  # whether its shape lets its products skip zeros of u
     bint sparse_input, sparse_delta  # whether they do skip zeros of u, and of g, where those are many enough
     bint listed  # whether it lists those that are not zero, or takes all
+    bint wide  # whether its weights take more than the second-level cache, and its neurons are taken in pieces
     bint by_columns  # whether the team's threads share its neurons, or the rows of the batch
     double rate_scale, rate  # what it multiplies the rule's rate by, and what comes out of that (online)
     Py_ssize_t skip  # k: it also reads the activation k layers earlier, then u has panels of its own; else 0
@@ -80,6 +82,8 @@ cdef struct Plan:
     bint halves  # whether a batch goes through as two halves, each by one thread, whose gradients are added at its end
     int stages  # threads that share out the layers, or 0
     Py_ssize_t *stage_ends  # of each of them, the layer behind its last
+    int most_threads  # that may be asked for
+    fnn_range *ranges  # of each phase, layer and thread: the panels left of its own; NULL where no layer is wide
     fnn_relay *relays  # of each thread: rows handed on forward, and back
     Py_ssize_t input_copies, own_input  # of the gathered inputs: room for so many; from one thread's to the next, or 0
     const void **row_table  # of each thread, where a chunk's inputs lie in x; NULL where they are gathered in panels

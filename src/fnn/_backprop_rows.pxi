@@ -106,14 +106,18 @@ cdef struct Fetch:  # the inputs of a chunk that are still to be asked for, cach
     Py_ssize_t row, last_row, line, width, quota  # the next line of the next row's; lines to ask for at a time
 
 
-cdef Fetch fetch_of(const Plan *plan, const Job *job, const Chunk *chunk, int thread, Py_ssize_t width,
-                    Py_ssize_t times) noexcept nogil:
-    """What a thread reads of the chunk, `width` lines a row, to be asked for in so many parts: evenly spread, for the
-    tiles wait while too many are under way."""
+cdef Fetch fetch_of(const real *arena, const Plan *plan, const Job *job, const Chunk *chunk, int thread) noexcept nogil:
+    """What a thread reads of the chunk, to be asked for tile by tile of its share of the first layer's gradient: evenly
+    spread, for the tiles wait while too many lines are under way."""
+    cdef const Layer *layer = &plan.layers[0]
+    cdef Py_ssize_t panel = 2 * plan.lanes, units = pieces(layer.inputs, panel) * pieces(layer.outputs, panel), times
     cdef Rows rows = rows_read_by(plan, chunk.rows, thread, job.threads)
     cdef Fetch fetch
-    fetch.row, fetch.last_row, fetch.line, fetch.width = chunk.start + rows.begin, chunk.start + rows.end, 0, width
-    fetch.quota = pieces((rows.end - rows.begin) * width, max(1, times))
+    times = (units // (1 if are_stages(plan, job.threads) else job.threads)
+             * pieces(panel, tile_rows(FNN_VECS)) // tile_panels(FNN_VECS))
+    fetch.row, fetch.last_row, fetch.line = chunk.start + rows.begin, chunk.start + rows.end, 0
+    fetch.width = pieces(layer.inputs * <Py_ssize_t>sizeof(real), 64)
+    fetch.quota = pieces((rows.end - rows.begin) * fetch.width, max(1, times))
     return fetch
 
 

@@ -248,9 +248,9 @@ cdef void turned_gradient_block(real *arena, const Plan *plan, const Layer *laye
 
 
 cdef Py_ssize_t turned_gradient(real *arena, const Plan *plan, const Layer *layer, real *u, Py_ssize_t rows, int thread,
-                                int threads, real *state, const fnn_rule *rule, const fnn_rule *bias_rule, bint updates,
-                                const Job *job, Fetch *fetch) noexcept nogil:
-    """Eq. 7 to 9 for this thread's share of all weights from as many panels of inputs as make FNN_QUADs, and for the
+                                int threads, const Share *piece, real *state, const fnn_rule *rule,
+                                const fnn_rule *bias_rule, bint updates, const Job *job, Fetch *fetch) noexcept nogil:
+    """Eq. 7 to 9 for this thread's share, or a piece, of all weights from as many panels of inputs as make FNN_QUADs, and for the
     biases, by lists of the deltas; return how many panels those are, none if lists do not pay."""
     cdef Py_ssize_t panel = 2 * plan.lanes, p, block
     cdef Py_ssize_t quads = layer.inputs // (FNN_QUAD * panel), begin = 0, end = quads
@@ -258,6 +258,8 @@ cdef Py_ssize_t turned_gradient(real *arena, const Plan *plan, const Layer *laye
     cdef Py_ssize_t together = max(1, panels_listed(plan, rows))
     cdef Share share = share_of(plan, layer, rows, thread, threads)
     cdef fnn_lists lists = lists_of(arena, plan, thread, 0, probed)
+    if piece is not NULL:
+        share.first, share.last = piece.first, piece.last
     list_deltas(arena, plan, layer, &lists, 0, probed, 0, terms,
                 block_of(arena, plan, thread) + FNN_QUAD * panel * plan.list_rows)
     if not is_sparse(&lists, probed, terms):  # on which all threads agree

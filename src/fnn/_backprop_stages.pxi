@@ -18,6 +18,7 @@ cdef bint staged_step(real *arena, const Plan *plan, Job *job, int thread, const
     cdef double times = counted(job, scale, chunk.batch_rows)
     cdef const void **x = rows_of(plan, thread)
     cdef Share share
+    cdef Fetch fetch
     share.first = 0
     if thread == 0:
         look_at_clock(job, chunk.start, chunk.rows * job.operations)
@@ -47,13 +48,14 @@ cdef bint staged_step(real *arena, const Plan *plan, Job *job, int thread, const
             share.last = pieces(plan.layers[l - 1].outputs, 2 * plan.lanes)
             backward_share(arena, plan, l, &share, thread, True)
             if thread == 0 and wave == waves - 1:
-                gradient_share(arena, plan, l, chunk.rows, rule, 0, 1, job, NULL, NULL)
+                gradient_share(arena, plan, l, chunk.rows, rule, 0, 1, NULL, job, NULL, NULL)
         fnn_hand_on(&back[thread])
     if thread == 0:
-        gradient_share(arena, plan, 0, chunk.rows, rule, 0, 1, job, &next, x)
+        fetch = fetch_of(arena, plan, job, &next, 0)
+        gradient_share(arena, plan, 0, chunk.rows, rule, 0, 1, NULL, job, &fetch, x)
     else:
         for l in range(first, last):
-            gradient_share(arena, plan, l, chunk.rows, rule, 0, 1, job, NULL, NULL)
+            gradient_share(arena, plan, l, chunk.rows, rule, 0, 1, NULL, job, NULL, NULL)
     if thread == 0:
         for r in range(chunk.rows):
             job.total += times * job.row_losses[r]

@@ -29,7 +29,7 @@ cdef class Workspace:
     """
 
     cdef Plan plan
-    cdef object layout, flat, arena, index, squares, row_table, stage_table, relays
+    cdef object layout, flat, arena, index, squares, row_table, stage_table, relays, ranges
     cdef bint may_stage, wants_stages  # whether there is room for stages; whether they are taken whatever they should gain
     cdef double[::1] row_losses
     cdef Py_ssize_t[::1] counts  # of what each layer's list holds (online)
@@ -86,6 +86,7 @@ cdef class Workspace:
                 layer.code = FNN_IDENTITY  # `bend_share` does the rest
             layer.weights, layer.index, layer.units, layer.flat = at, inputs, units, layout.offsets[l]
             units += pieces(layer.inputs, panel) * pieces(layer.outputs, panel)
+            layer.wide = layer.inputs * layer.outputs * (4 if self.single else 8) > 4 * plan.block_bytes
             layer.rate_scale = layout.rate_scales[l]
             layer.dropout = dropout_of(layout.dropouts[l + 1])
             layer.skip, layer.concat = layout.skips[l].distance, layout.skips[l].mode == "concat"
@@ -138,6 +139,7 @@ cdef class Workspace:
         self._reserve(at)
         self._leave_inputs_where_they_are()
         self._point_at_relays()
+        self._point_at_ranges()
         self.threads = self._best_team()
         alone, together = self._seconds(1), self._seconds(self.team)
         self.gain, self.close = alone - together, alone < CLOSE * together
@@ -415,6 +417,15 @@ cdef class Workspace:
             raw = self.relays
             self.plan.relays = <fnn_relay *>(&raw[0] + (-<uintptr_t>&raw[0]) % sizeof(fnn_relay))
 
+    def _point_at_ranges(self):
+        """Give each thread the ranges of wide layers that it takes in pieces, each on a cache line."""
+        cdef char[::1] raw
+        self.plan.most_threads = self.most_threads
+        if any(self.plan.layers[l].wide for l in range(self.plan.n_layers)):
+            self.ranges = np.zeros((PHASES * self.plan.n_layers * self.most_threads + 1) * sizeof(fnn_range), np.int8)
+            raw = self.ranges
+            self.plan.ranges = <fnn_range *>(&raw[0] + (-<uintptr_t>&raw[0]) % sizeof(fnn_range))
+
     def __dealloc__(self):
         free(self.plan.chain)
         free(self.plan.layers)
@@ -486,6 +497,18 @@ cdef class Workspace:
             self.plan.layers[l].by_columns = chosen[l]
         self.plan.stages = 0
         self._place_inputs()
+
+    @property
+    def wide(self):
+        """Of each layer, whether its weights take more than a core's cache: then its neurons, where the threads share
+        them, are taken in pieces.  May be set to compare."""
+        return [bool(self.plan.layers[l].wide) for l in range(self.plan.n_layers)]
+
+    @wide.setter
+    def wide(self, chosen):
+        for l in range(self.plan.n_layers):
+            self.plan.layers[l].wide = chosen[l]
+        self._point_at_ranges()
 
     def _place_inputs(self):
         """Give each thread inputs of its own where that is possible and worth it."""
@@ -598,9 +621,9 @@ cdef class Workspace:
         rule.kind = FNN_STORE if first else FNN_ADD
         for l in range(self.plan.n_layers):
             if self.single:
-                gradient_share(<float *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL, NULL)
+                gradient_share(<float *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL, NULL, NULL)
             else:
-                gradient_share(<double *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL, NULL)
+                gradient_share(<double *>self.memory, &self.plan, l, rows, &rule, 0, 1, NULL, NULL, NULL, NULL)
 
     def store_gradient(self, out):
         """Copy the gradient out to `out` (P,)."""

@@ -270,6 +270,27 @@ static ptrdiff_t fnn_take(ptrdiff_t *next, ptrdiff_t count) {
     return __atomic_fetch_add(next, count, __ATOMIC_RELAXED);
 }
 
+/* What a thread has still to do, in one word, so that its owner takes from the front and others from the back; on a
+   cache line of its own. */
+typedef struct { uint64_t left; char apart[56]; } fnn_range;
+
+static void fnn_open(fnn_range *r, ptrdiff_t first, ptrdiff_t last) {
+    __atomic_store_n(&r->left, (uint64_t)first << 32 | (uint64_t)last, __ATOMIC_RELEASE);
+}
+
+/* Take up to `count`, from the back or the front: [where they begin, *last), empty where nothing is left. */
+static ptrdiff_t fnn_claim(fnn_range *r, ptrdiff_t count, int back, ptrdiff_t *last) {
+    uint64_t left = __atomic_load_n(&r->left, __ATOMIC_ACQUIRE), rest;
+    ptrdiff_t first, end;
+    do {
+        first = (ptrdiff_t)(left >> 32), end = (ptrdiff_t)(left & 0xffffffff);
+        if (count > end - first) count = end - first;
+        rest = back ? left - (uint64_t)count : left + ((uint64_t)count << 32);
+    } while (count && !__atomic_compare_exchange_n(&r->left, &left, rest, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+    *last = back ? end : first + count;
+    return *last - count;
+}
+
 #else /* one thread */
 #define FNN_MOST_THREADS 1
 typedef struct { int alone; } fnn_team;
@@ -279,6 +300,15 @@ static void fnn_meet(fnn_meeting *m, int threads) { (void)m; (void)threads; }
 typedef struct { int handed; } fnn_relay;
 static void fnn_hand_on(fnn_relay *r) { r->handed++; }
 static void fnn_await(fnn_relay *r, int count) { (void)r; (void)count; }
+typedef struct { ptrdiff_t first, last; } fnn_range;
+static void fnn_open(fnn_range *r, ptrdiff_t first, ptrdiff_t last) { r->first = first, r->last = last; }
+static ptrdiff_t fnn_claim(fnn_range *r, ptrdiff_t count, int back, ptrdiff_t *last) {
+    if (count > r->last - r->first) count = r->last - r->first;
+    *last = back ? r->last : r->first + count;
+    if (back) r->last -= count;
+    else r->first += count;
+    return *last - count;
+}
 static fnn_team *fnn_assemble(void) { return (fnn_team *)calloc(1, sizeof(fnn_team)); }
 static int fnn_muster(fnn_team *team, int threads) { (void)team; (void)threads; return 1; }
 static void fnn_work(fnn_team *team, int threads, fnn_part work, const void *task) {
