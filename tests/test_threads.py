@@ -174,7 +174,7 @@ def test_same_bits_where_zeros_are_skipped(backend, dtype):
 
 
 def test_which_layers_are_taken_in_pieces(backend):
-    """Those whose weights take more than the second-level cache: 64 MiB do, as long as none is that large."""
+    """Those whose weights take more than four second-level caches: 64 MiB do, as long as none has 16 MiB."""
     layout = make_case((10, 4096, 4096, 10), 1).layout
     work = _dispatch.kernels.Workspace(layout, np.dtype("f4"), 64, 0, 2)
     assert work.wide == ([False] * 3 if backend == "numpy" else [False, True, False])

@@ -4,6 +4,7 @@
 cdef enum:
     FEWEST_ROWS = 64
     CHUNK_ROWS = 256  # most rows taken through the sweep at once: their panels stay in cache, memory stays bounded
+    WIDE_CACHES = 4  # second-level caches that the weights of a wide layer fill at least: of less, pieces save nothing
     PIECES = 4  # that a thread's own neurons of a wide layer make, of FNN_QUAD panels at least
     MOST_HALVED = 4096  # rows of a batch that is taken as two halves: only at its end the threads look whether to stop
     WAVE_ROWS = 10  # about so many go through a thread's layers at once, where each thread has some of the layers
@@ -63,7 +64,7 @@ cdef struct Layer:
     bint may_list  # whether its shape lets its products skip zeros of u
     bint sparse_input, sparse_delta  # whether they do skip zeros of u, and of g, where those are many enough
     bint listed  # whether it lists those that are not zero, or takes all
-    bint wide  # whether its weights take more than the second-level cache, and its neurons are taken in pieces
+    bint wide  # whether its weights take more than a few second-level caches, and its neurons are taken in pieces
     bint by_columns  # whether the team's threads share its neurons, or the rows of the batch
     double rate_scale, rate  # what it multiplies the rule's rate by, and what comes out of that (online)
     Py_ssize_t skip  # k: it also reads the activation k layers earlier, then u has panels of its own; else 0

@@ -86,7 +86,7 @@ cdef class Workspace:
                 layer.code = FNN_IDENTITY  # `bend_share` does the rest
             layer.weights, layer.index, layer.units, layer.flat = at, inputs, units, layout.offsets[l]
             units += pieces(layer.inputs, panel) * pieces(layer.outputs, panel)
-            layer.wide = layer.inputs * layer.outputs * (4 if self.single else 8) > 4 * plan.block_bytes
+            layer.wide = layer.inputs * layer.outputs * (4 if self.single else 8) > WIDE_CACHES * 4 * plan.block_bytes
             layer.rate_scale = layout.rate_scales[l]
             layer.dropout = dropout_of(layout.dropouts[l + 1])
             layer.skip, layer.concat = layout.skips[l].distance, layout.skips[l].mode == "concat"
@@ -500,7 +500,7 @@ cdef class Workspace:
 
     @property
     def wide(self):
-        """Of each layer, whether its weights take more than a core's cache: then its neurons, where the threads share
+        """Of each layer, whether its weights take more than a few second-level caches: then its neurons, where the threads share
         them, are taken in pieces.  May be set to compare."""
         return [bool(self.plan.layers[l].wide) for l in range(self.plan.n_layers)]
 

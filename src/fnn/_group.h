@@ -34,7 +34,7 @@ FNN_INLINE void FN(group_row)(const int vecs, VEC sums[FNN_GROUP][2], REAL *w, c
 FNN_INLINE void FN(group_rows)(const int vecs, VEC sums[2][FNN_GROUP][2], REAL *w, const VEC step[FNN_GROUP][2],
                                const REAL *const *before, const REAL *const *u, const int32_t *index, ptrdiff_t count) {
     if (vecs == 2)
-        for (ptrdiff_t j = 0; j < count; j++) FN(group_row)(vecs, sums[0], w, step, before, u, index[j]);
+        FNN_FOURS for (ptrdiff_t j = 0; j < count; j++) FN(group_row)(vecs, sums[0], w, step, before, u, index[j]);
     else {
         for (; count > 1; count -= 2, index += 2)
             FNN_UNROLL for (int c = 0; c < 2; c++) FN(group_row)(vecs, sums[c], w, step, before, u, index[c]);

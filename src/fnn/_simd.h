@@ -51,7 +51,8 @@
 #define FNN_ROWS 4
 #endif
 
-/* Four terms of a tile's sums between two jumps, where a term is so few instructions that counting terms shows. */
+/* Four terms of a tile's sums, or rows of a group's panel, between two jumps, where a term is so few instructions that
+   counting terms shows. */
 #if FNN_BYTES == 32
 #define FNN_FOURS _Pragma("GCC unroll 4")
 #define FNN_COUNTLESS(n) __asm__("" : "+r"(n)) /* GCC takes one by one what it knows to be eight at most */
