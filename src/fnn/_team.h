@@ -270,22 +270,24 @@ static ptrdiff_t fnn_take(ptrdiff_t *next, ptrdiff_t count) {
     return __atomic_fetch_add(next, count, __ATOMIC_RELAXED);
 }
 
-/* What a thread has still to do, in one word, so that its owner takes from the front and others from the back; on a
-   cache line of its own. */
-typedef struct { uint64_t left; char apart[56]; } fnn_range;
+/* What a thread has still to do, [first, last) in the halves of one word, so that its owner takes from the front and
+   others from the back; on a cache line of its own. */
+typedef struct { size_t left; char apart[64 - sizeof(size_t)]; } fnn_range;
+enum { FNN_HALF_A_WORD = 4 * sizeof(size_t) }; /* bits */
 
 static void fnn_open(fnn_range *r, ptrdiff_t first, ptrdiff_t last) {
-    __atomic_store_n(&r->left, (uint64_t)first << 32 | (uint64_t)last, __ATOMIC_RELEASE);
+    __atomic_store_n(&r->left, (size_t)first << FNN_HALF_A_WORD | (size_t)last, __ATOMIC_RELEASE);
 }
 
 /* Take up to `count`, from the back or the front: [where they begin, *last), empty where nothing is left. */
 static ptrdiff_t fnn_claim(fnn_range *r, ptrdiff_t count, int back, ptrdiff_t *last) {
-    uint64_t left = __atomic_load_n(&r->left, __ATOMIC_ACQUIRE), rest;
+    size_t left = __atomic_load_n(&r->left, __ATOMIC_ACQUIRE), rest;
     ptrdiff_t first, end;
     do {
-        first = (ptrdiff_t)(left >> 32), end = (ptrdiff_t)(left & 0xffffffff);
+        first = (ptrdiff_t)(left >> FNN_HALF_A_WORD);
+        end = (ptrdiff_t)(left & (((size_t)1 << FNN_HALF_A_WORD) - 1));
         if (count > end - first) count = end - first;
-        rest = back ? left - (uint64_t)count : left + ((uint64_t)count << 32);
+        rest = back ? left - (size_t)count : left + ((size_t)count << FNN_HALF_A_WORD);
     } while (count && !__atomic_compare_exchange_n(&r->left, &left, rest, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
     *last = back ? end : first + count;
     return *last - count;
