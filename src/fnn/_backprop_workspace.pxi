@@ -500,8 +500,8 @@ cdef class Workspace:
 
     @property
     def wide(self):
-        """Of each layer, whether its weights take more than a few second-level caches: then its neurons, where the threads share
-        them, are taken in pieces.  May be set to compare."""
+        """Of each layer, whether its weights take more than a few second-level caches: then its neurons, where the
+        threads share them, are taken in pieces.  May be set to compare."""
         return [bool(self.plan.layers[l].wide) for l in range(self.plan.n_layers)]
 
     @wide.setter
