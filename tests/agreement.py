@@ -788,6 +788,13 @@ def with_zeros(case: Case, zeros: float, seed: int = 1) -> Case:
     return replace(case, x=x)
 
 
+def with_one_zero(case: Case, row: int, column: int) -> Case:
+    """Return the case with one input exactly 0 and no other."""
+    x = np.where(case.x == 0, case.x.dtype.type(0.5), case.x)
+    x[row, column] = 0
+    return replace(case, x=x)
+
+
 def check_lists_change_nothing(
     kernels: ModuleType,
     case: Case,

@@ -754,12 +754,18 @@ SIMD = [  # _simd.h, and the kernels' headers that it includes
 ]
 
 PYX = [  # _backprop.pyx, and what it includes
-    Breakage("rows go in groups whatever they have in common", "return together <=", "return BROKEN or together <=",
-             "online"),
+    Breakage("rows go in groups whatever they have in common", "== INFINITY and together <=",
+             "== INFINITY and (0 if BROKEN else together) <=", "online"),
     Breakage("the bias stands still for a group's last row", "if before is not NULL:\n                online_bias(",
              "if before is not NULL and not (BROKEN and k == GROUP - 1):\n                online_bias(", "online"),
     Breakage("of an epoch's last rows only the first steps", "if u is NULL:\n                online_backward(",
              "if u is NULL and not (BROKEN and k):\n                online_backward(", "online"),
+    Breakage("what was listed for a look is taken for all inputs", "listed[i] = now[i] = <int32_t>i",
+             "listed[i] = <int32_t>i\n            now[i] = now[i] if BROKEN else <int32_t>i", "online"),
+    Breakage("fresh inputs are those of the group before", "if before is not NULL and ahead.now < inputs:",
+             "if before is not NULL and ahead.now < inputs and not BROKEN:", "online"),
+    Breakage("a group's rows have only their biases in common", "in_common[k][j] = in_common(u[j], u[k], inputs)",
+             "in_common[k][j] = 1 if BROKEN else in_common(u[j], u[k], inputs)", "online"),
     Breakage("a group is not activated", "activate_values(v, v, n, code,",
              "activate_values(v, v, 0 if BROKEN else n, code,", "online"),
     Breakage("a group steps by its activations", "memcpy(deltas + k * whole, arena + layer.g,",

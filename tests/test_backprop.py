@@ -221,6 +221,19 @@ def test_every_edge_online(backend, dtype):
                 assert seed == 0
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("rule", ["plain", "saturated"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inputs_that_are_hardly_ever_zero_are_not_listed(backend, dtype, rule, threads):
+    """An epoch whose first rows have next to no zeros, and later ones many."""
+    for fan_in in (17, 40, 101):
+        case = agreement.with_one_zero(make_case((fan_in, 40, 3), 7, hidden="tanh", dtype=dtype), 2, 5)
+        case.x[4:, ::2] = 0
+        agreement.check_train_epoch(
+            _dispatch.kernels, case, np.arange(7), RULES[rule], 1, threads=threads, judge=ByTwin
+        )
+
+
 @pytest.mark.parametrize("hidden", ["relu", "tanh"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_width_of_narrow_networks(backend, dtype, hidden):

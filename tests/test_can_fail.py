@@ -168,6 +168,9 @@ def online(kernels):
     case = make_case((19, 23, 18, 3), 11)
     agreement.check_train_epoch(kernels, case, order, SATURATED._replace(saturation=0.02), 1)  # all layers come to it
     agreement.check_rows_apart(kernels, agreement.with_zeros(make_case((70, 23, 3), 30), 0.9), PLAIN)
+    for rule in (PLAIN, SATURATED):  # of so few zeros there are no lists
+        case = agreement.with_one_zero(make_case((40, 23, 3), 11), 4, 5)
+        agreement.check_train_epoch(kernels, case, order, rule, 1, threads=2)
 
 
 def weighted(kernels):

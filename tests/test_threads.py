@@ -6,7 +6,7 @@ from itertools import cycle, islice, product
 import numpy as np
 import pytest
 
-from agreement import PLAIN, make_case
+from agreement import PLAIN, make_case, with_one_zero
 from fnn import _dispatch
 from fnn._optimizers import Rule
 
@@ -58,6 +58,14 @@ def test_same_bits(backend, net, rule, dtype):
     one, *others = [trained(case, batch_size, rule, threads) for threads in THREADS]
     for threads, other in zip(THREADS[1:], others, strict=True):
         assert other == one, f"{threads} threads"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("saturation", [np.inf, 1.0])
+def test_same_bits_of_rows_without_zeros(backend, saturation, dtype):
+    case = with_one_zero(make_case((40, 70, 5), 40, hidden="tanh", dtype=dtype), 3, 7)
+    rule = PLAIN._replace(rate=0.001, saturation=saturation)
+    assert len({str(trained(case, 1, rule, threads)) for threads in THREADS}) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -6,6 +6,7 @@ cdef enum:
     ROWS_A_COUNTED_GROUP = 64  # for each of which one of them may be, so that counting is no part of the work
 
 cdef double MOST_TOGETHER = 0.78  # of a group's inputs: each takes so much longer than a single row's
+cdef double DENSE = 0.96  # of them all: to list so many takes longer than to visit the others too
 
 
 cdef void rows_of_group(const real **u, const Job *job, Py_ssize_t start, Py_ssize_t inputs) noexcept nogil:
@@ -15,19 +16,28 @@ cdef void rows_of_group(const real **u, const Job *job, Py_ssize_t start, Py_ssi
         u[k] = <const real *>job.x + job.order[min(start + k, job.n_rows - 1)] * inputs
 
 
-cdef bint groups_pay(const Plan *plan, const Job *job, const real **u, int32_t *list) noexcept nogil:
-    """Whether the first groups' rows have so many inputs in common that to visit those of any of them, once, takes less
-    time than to visit each row's own.  u, list: room for a group, and for a list."""
+cdef void choose_lists(const real *x, const Plan *plan, Job *job) noexcept nogil:
+    """Choose from the first rows x: groups, where to visit the inputs of any row of a group once takes less time than to visit
+    each row's own; and lists of what is not zero, unless that is nearly all.  Lay out what the epoch starts with."""
     cdef const Layer *layer = &plan.layers[0]
-    cdef Py_ssize_t group, k, together = 0, apart = 0
-    if not layer.listed:
-        return True
-    for group in range(min(COUNTED_GROUPS, 1 + job.n_rows // ROWS_A_COUNTED_GROUP)):
-        rows_of_group(u, job, group * GROUP, layer.inputs)
-        together += list_any(list, u, layer.inputs)
+    cdef Py_ssize_t inputs = layer.inputs, counted = min(COUNTED_GROUPS, 1 + job.n_rows // ROWS_A_COUNTED_GROUP)
+    cdef Py_ssize_t together = 0, apart = 0, group, k, i
+    cdef int32_t *listed = plan.index
+    cdef int32_t *now = listed + plan.list_room
+    cdef const real *u[GROUP]
+    for group in range(counted if layer.listed else 0):
+        rows_of_group(u, job, group * GROUP, inputs)
+        together += list_any(now, u, inputs)
         for k in range(GROUP):
-            apart += list_nonzero(list, u[k], layer.inputs)
-    return together <= MOST_TOGETHER * apart
+            apart += list_nonzero(now, u[k], inputs)
+    job.in_groups = job.rule.saturation == INFINITY and together <= MOST_TOGETHER * apart
+    job.dense = not layer.listed or (GROUP * together if job.in_groups else apart) >= DENSE * GROUP * counted * inputs
+    job.ahead.now, job.ahead.fresh = inputs, 0
+    if job.dense:
+        for i in range(inputs):
+            listed[i] = now[i] = <int32_t>i
+    elif not job.in_groups:
+        job.ahead.now = list_nonzero(listed, x + job.order[0] * inputs, inputs)
 
 
 cdef void first_of_groups(real *arena, const Plan *plan, const Job *job, int thread, const real **before,
@@ -63,7 +73,24 @@ cdef void first_of_groups(real *arena, const Plan *plan, const Job *job, int thr
             group_forward(w, vecs, bias, z, before, listed, n_listed, g, layer.rate, u, fresh, n_fresh)
 
 
-cdef void upper_of_group(real *arena, const Plan *plan, Job *job, Py_ssize_t start, const real **u,
+cdef void look_ahead(const Plan *plan, Job *job, const real **u, const real **before, int32_t *now,
+                     int32_t *fresh) noexcept nogil:
+    """What depends on nothing but the next group's rows u: which inputs are not zero in one of them, which of those in none
+    of the rows before, if there are some, and what each of u has in common with those before it in the group."""
+    cdef Py_ssize_t inputs = plan.layers[0].inputs, j, k
+    cdef Ahead *ahead = &job.ahead
+    ahead.fresh = 0
+    if not job.dense:
+        # Where all were listed, none is fresh.
+        if before is not NULL and ahead.now < inputs:
+            ahead.fresh = list_fresh(fresh, u, before, inputs)
+        ahead.now = list_any(now, u, inputs)
+    for k in range(GROUP):
+        for j in range(k):
+            ahead.in_common[k][j] = in_common(u[j], u[k], inputs)
+
+
+cdef void upper_of_group(real *arena, const Plan *plan, Job *job, Py_ssize_t start, const Ahead *ahead,
                          Py_ssize_t *counts) noexcept nogil:
     """The group's rows one after the other, from the first layer's sums to its v, put right by what the rows before have
     moved (eq. 7c), forward, and back to its g."""
@@ -78,48 +105,49 @@ cdef void upper_of_group(real *arena, const Plan *plan, Job *job, Py_ssize_t sta
             continue
         memcpy(v, arena + plan.group_sums + k * whole, <size_t>n * sizeof(real))
         for j in range(k):
-            put_right(v, deltas + j * whole, layer.rate * in_common(u[j], u[k], layer.inputs), n)
+            put_right(v, deltas + j * whole, layer.rate * ahead.in_common[k][j], n)
         activate_values(v, v, n, code, layer.slope)
         online_upper(arena, plan, job, job.order[start + k], counts)
         memcpy(deltas + k * whole, arena + layer.g, <size_t>n * sizeof(real))
 
 
 cdef void groups_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *counts, int thread) noexcept nogil:
-    """Every sample in order, as one of the team's threads: they share the first layer's neurons, thread 0 does the rest.
-    A group's weights move when the next group comes."""
-    cdef Py_ssize_t r = 0, row, inputs = plan.layers[0].inputs, n_listed = 0, n_fresh, n_now = inputs
-    cdef bint chosen = plan.layers[0].listed
-    cdef int32_t *listed = plan.index + 3 * thread * plan.list_room
+    """Every sample in order, as one of the team's threads: they share the first layer's neurons, thread 0 does the rest, and
+    the last looks ahead meanwhile.  A group's weights move when the next group comes."""
+    cdef Py_ssize_t r = 0, row, inputs = plan.layers[0].inputs, n_listed = 0
+    cdef int last = job.threads - 1
+    cdef int32_t *listed = plan.index
     cdef int32_t *now = listed + plan.list_room
     cdef int32_t *fresh = now + plan.list_room
     cdef const real *groups[2 * GROUP]
     cdef const real **before = groups + GROUP
     cdef const real **u = groups
+    cdef Ahead ahead
     rows_of_group(u, job, 0, inputs)
-    if chosen:
-        n_now = list_any(now, u, inputs)
-    n_fresh = n_now
+    if thread == last:
+        look_ahead(plan, job, u, <const real **>NULL, now, fresh)
+    fnn_meet(&job.meeting, job.threads)
+    ahead = job.ahead
     while r < job.n_rows:
         for row in range(r + GROUP, min(r + 2 * GROUP, job.n_rows)):
             fetch_ahead(<const real *>job.x + job.order[row] * inputs, inputs, 0, 1)
-        first_of_groups(arena, plan, job, thread, before if r else NULL, listed, n_listed, u, fresh if r else now, n_fresh)
-        listed, now, n_listed = now, listed, n_now
+        if r:
+            first_of_groups(arena, plan, job, thread, before, listed, n_listed, u, fresh, ahead.fresh)
+        else:
+            first_of_groups(arena, plan, job, thread, <const real **>NULL, listed, 0, u, now, ahead.now)
+        listed, now, n_listed = now, listed, ahead.now
+        before, u = u, before
+        rows_of_group(u, job, r + GROUP, inputs)
         fnn_meet(&job.meeting, job.threads)
         if thread == 0:
-            upper_of_group(arena, plan, job, r, u, counts)
+            upper_of_group(arena, plan, job, r, &ahead, counts)
             row = min(GROUP, job.n_rows - r)
             look_at_clock(job, r + row, row * job.operations)
-            fnn_meet(&job.meeting, job.threads)
-        before, u = u, before
         r += GROUP
-        if r < job.n_rows:
-            rows_of_group(u, job, r, inputs)
-            n_fresh = 0
-            if chosen:
-                n_now = list_any(now, u, inputs)
-                n_fresh = list_fresh(fresh, u, before, inputs)
-        if thread > 0:  # the lists are made while thread 0 is in the layers above
-            fnn_meet(&job.meeting, job.threads)
+        if thread == last and r < job.n_rows:
+            look_ahead(plan, job, u, before, now, fresh)
+        fnn_meet(&job.meeting, job.threads)
+        ahead = job.ahead
         if job.stop:
             break
     first_of_groups(arena, plan, job, thread, before, listed, n_listed, <const real **>NULL, fresh, 0)

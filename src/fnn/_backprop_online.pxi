@@ -163,19 +163,19 @@ cdef void narrow_epoch(real *arena, const Plan *plan, Job *job) noexcept nogil:
 
 
 cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *counts, int thread) noexcept nogil:
-    """Every sample in order, as one of the team's threads: they share the first layer's neurons, thread 0 does the
-    rest.
+    """Every sample in order, as one of the team's threads: they share the first layer's neurons, thread 0 does the rest, and
+    the last lists the next row's inputs meanwhile.
 
     The first layer's weights move when the next row comes: each is then read and written once for two rows.
     """
-    cdef Py_ssize_t r, l, inputs = plan.layers[0].inputs, n_now = inputs, n_listed = 0, n_fresh = 0
-    cdef bint chosen = plan.layers[0].listed
-    cdef int32_t *listed = plan.index + 3 * thread * plan.list_room
+    cdef Py_ssize_t r, l, inputs = plan.layers[0].inputs, n_listed
+    cdef int last = job.threads - 1
+    cdef int32_t *listed = plan.index
     cdef int32_t *now = listed + plan.list_room
     cdef int32_t *fresh = now + plan.list_room
     cdef const real *before = NULL
     cdef const real *u = <const real *>job.x + job.order[0] * inputs
-    cdef const real *group[GROUP]
+    cdef Ahead ahead
     if plan.narrow and job.loss == SQUARED_ERROR and job.row_weights is NULL and not job.through_updated:
         if thread == 0:
             narrow_epoch(arena, plan, job)
@@ -183,30 +183,32 @@ cdef void online_epoch(real *arena, const Plan *plan, Job *job, Py_ssize_t *coun
     if thread == 0:
         for l in range(plan.n_layers):
             counts[l] = plan.layers[l].inputs
-    if job.rule.saturation == INFINITY and groups_pay(plan, job, group, now):
+        choose_lists(<const real *>job.x, plan, job)
+    fnn_meet(&job.meeting, job.threads)
+    if job.in_groups:
         groups_epoch(arena, plan, job, counts, thread)
         return
-    n_listed = list_nonzero(listed, u, inputs) if chosen else inputs
+    ahead = job.ahead
+    n_listed = ahead.now
     for r in range(job.n_rows):
         if r + 1 < job.n_rows:
             fetch_ahead(<const real *>job.x + job.order[r + 1] * inputs, inputs, 0, 1)
-        online_first(arena, plan, job, thread, u, listed, n_listed, before, fresh, n_fresh)
-        if before is not NULL and chosen:
-            n_listed = n_now
+        online_first(arena, plan, job, thread, u, listed, n_listed, before, fresh, ahead.fresh)
+        if before is not NULL and not job.dense:
+            n_listed = ahead.now
             listed, now = now, listed
         fnn_meet(&job.meeting, job.threads)
         if thread == 0:
             online_upper(arena, plan, job, job.order[r], counts)
             look_at_clock(job, r + 1, job.operations)
-            fnn_meet(&job.meeting, job.threads)
         before = u
         if r + 1 < job.n_rows:
             u = <const real *>job.x + job.order[r + 1] * inputs
-            if chosen:
-                n_now = list_nonzero(now, u, inputs)
-                n_fresh = list_after(fresh, u, before, inputs)
-        if thread > 0:  # the lists are made while thread 0 is in the layers above
-            fnn_meet(&job.meeting, job.threads)
+            if thread == last and not job.dense:
+                job.ahead.now = list_nonzero(now, u, inputs)
+                job.ahead.fresh = list_after(fresh, u, before, inputs)
+        fnn_meet(&job.meeting, job.threads)
+        ahead = job.ahead
         if job.stop:
             break
     online_first(arena, plan, job, thread, <const real *>NULL, listed, n_listed, before, fresh, 0)

@@ -99,8 +99,13 @@ cdef struct Plan:
     Py_ssize_t group_sums, group_deltas  # offsets in the arena (online): of a group's rows, in the first layer
     int narrow  # bytes of the vector that every layer fits, 16, 32 or 64, its padding zero (online); else 0
     fnn_layer *chain  # those layers, as the kernels for them see them
-    Py_ssize_t list_room  # of a list of the first layer's inputs: each thread has three at the start of `index`
+    Py_ssize_t list_room  # of a list of the first layer's inputs, three of which are at the start of `index`
     int32_t *index
+
+
+cdef struct Ahead:  # what one thread finds out about the next rows of online training, while another is in the upper layers
+    Py_ssize_t now, fresh  # listed inputs: that are not zero, and those of them that were zero in the rows before
+    double in_common[GROUP][GROUP]  # of each row of a group with each before it, eq. 7c
 
 
 cdef struct Job:
@@ -116,6 +121,8 @@ cdef struct Job:
     int loss
     double ceiling  # the most that a row's loss, or an output's, counts as
     bint mean, train
+    bint in_groups, dense  # whether rows go through the first layer in groups, and all its inputs are taken (online)
+    Ahead ahead
     bint through_updated  # whether deltas go back through weights that have stepped already
     double scale  # of the loss, where not the mean over each batch
     fnn_rule rule

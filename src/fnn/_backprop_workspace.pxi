@@ -97,7 +97,7 @@ cdef class Workspace:
                 at += layer.height * padded(layer.outputs, vector)
             if l == 0:
                 plan.list_room = padded(layer.inputs, 16) + 16  # a vector is stored where the last number goes
-                inputs = 3 * self.most_threads * plan.list_room
+                inputs = 3 * plan.list_room
             else:
                 inputs += padded(layer.inputs, 16) + 16
         plan.n_padded = at
@@ -391,7 +391,7 @@ cdef class Workspace:
         self.memory = <char *>&raw[0] + (-<uintptr_t>&raw[0]) % 64
         memset(self.memory + self.plan.n_padded * width, 0, <size_t>((numbers - self.plan.n_padded) * width))
         lists = [np.arange(padded(width, 16) + 16, dtype=np.int32) for width in self.layout.sizes[:-1]]
-        self.index = np.concatenate(lists[:1] * (3 * self.most_threads) + lists[1:])
+        self.index = np.concatenate(lists[:1] * 3 + lists[1:])
         index = self.index
         self.plan.index = &index[0]
         self.row_losses = np.zeros(self.plan.rows)

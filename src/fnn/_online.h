@@ -84,11 +84,11 @@ FNN_INLINE ptrdiff_t FN(list_inputs)(int32_t *index, const int rows, const REAL 
             if (before) known = _mm256_or_ps(known, NOT_ZERO(before[r]));
         }
         const int found = _mm256_movemask_ps(_mm256_andnot_ps(known, wanted));
-        FNN_UNROLL for (int four = 0; four < 8; four += 4, first = _mm_add_epi32(first, _mm_set1_epi32(4))) {
-            _mm_storeu_si128((__m128i *)(index + count), _mm_add_epi32(first, fnn_places_of(found >> four & 15)));
-            count += fnn_counts[found >> four & 15];
-        }
+        const __m256i places = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)&fnn_places_of_eight[found]));
+        _mm256_storeu_si256((__m256i *)(index + count), _mm256_add_epi32(_mm256_set1_epi32((int)i), places));
+        count += __builtin_popcount((unsigned)found);
     }
+    first = _mm_set1_epi32((int)i);
 #undef NOT_ZERO
 #endif
     for (; i + 4 <= n; i += 4, first = _mm_add_epi32(first, _mm_set1_epi32(4))) {

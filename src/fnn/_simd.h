@@ -145,6 +145,24 @@ static const uint8_t fnn_counts[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3,
 FNN_INLINE __m128i fnn_places_of(int mask) { return _mm_loadu_si128((const __m128i *)fnn_places[mask]); }
 #endif
 
+#if FNN_BYTES == 32 /* or eight at a time */
+#define PLACE_OF(mask, bit) \
+    ((uint64_t)((mask) >> (bit) & 1) * (bit) << 8 * __builtin_popcount((mask) & ((1 << (bit)) - 1)))
+#define PLACES_OF(mask)                                                                             \
+    (PLACE_OF(mask, 1) | PLACE_OF(mask, 2) | PLACE_OF(mask, 3) | PLACE_OF(mask, 4) | PLACE_OF(mask, 5) | \
+     PLACE_OF(mask, 6) | PLACE_OF(mask, 7))
+#define FOUR_MASKS(mask) PLACES_OF(mask), PLACES_OF(mask + 1), PLACES_OF(mask + 2), PLACES_OF(mask + 3)
+#define MASKS_FROM(mask) FOUR_MASKS(mask), FOUR_MASKS(mask + 4), FOUR_MASKS(mask + 8), FOUR_MASKS(mask + 12)
+static const uint64_t fnn_places_of_eight[256] = { /* a byte each */
+    MASKS_FROM(0), MASKS_FROM(16), MASKS_FROM(32), MASKS_FROM(48), MASKS_FROM(64), MASKS_FROM(80), MASKS_FROM(96),
+    MASKS_FROM(112), MASKS_FROM(128), MASKS_FROM(144), MASKS_FROM(160), MASKS_FROM(176), MASKS_FROM(192),
+    MASKS_FROM(208), MASKS_FROM(224), MASKS_FROM(240)};
+#undef PLACE_OF
+#undef PLACES_OF
+#undef FOUR_MASKS
+#undef MASKS_FROM
+#endif
+
 typedef struct { /* what of some rows is not zero, row after row; see _sparse.h */
     void *values;
     uint32_t *places; /* of the values' factors, in bytes from the start of a panel */
