@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import math
 import statistics
 import time
@@ -26,13 +25,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import scale
 
+import fashion
 import fnn
 import machine
 import report
 import session
 from race import SETTLE_SECONDS, brief, own_process
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
 ROUNDS, QUICK_ROUNDS, QUICK_EPOCHS = 3, 1, 2
 LEAST_SECONDS = 0.3  # of a side's fits from one seed, which begin again until then: a single one of 10 ms tells little
 LIMIT = 60.0  # seconds of a workload, its check included, after which no further seed of it is begun
@@ -202,7 +201,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def load(data: str) -> Data:
     """Rows to fit and to score, X and y of each, scaled as a user would; in float64, as scikit-learn loads them."""
     if data == "fashion":
-        return fashion()
+        return clothes()
     if data == "california":  # as many rows and columns as the census data, which would have to be downloaded
         x, y = datasets.make_friedman1(20_640, 8, noise=1.0, random_state=0)
     else:
@@ -214,19 +213,13 @@ def load(data: str) -> Data:
     return x_train, y_train, x_test, y_test
 
 
-def fashion() -> Data:
+def clothes() -> Data:
     """Fashion-MNIST where Debian's package is installed, else data of its size."""
-    if not FASHION.is_dir():
+    if not fashion.is_installed():
         x, y = datasets.make_classification(70_000, 784, n_informative=50, n_classes=10, random_state=0)
         return x[:60_000], y[:60_000], x[60_000:], y[60_000:]
-    arrays = []
-    for part in ("train", "t10k"):
-        images = gzip.decompress((FASHION / f"{part}-images-idx3-ubyte.gz").read_bytes())
-        labels = gzip.decompress((FASHION / f"{part}-labels-idx1-ubyte.gz").read_bytes())
-        arrays += [np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784) / 255]
-        arrays += [np.frombuffer(labels, np.uint8, offset=8)]
-    x_train, y_train, x_test, y_test = arrays
-    return x_train, y_train, x_test, y_test
+    x_train, x_test = (fashion.images(part) / 255 for part in ("train", "t10k"))
+    return x_train, fashion.labels("train"), x_test, fashion.labels("t10k")
 
 
 def fitted(find: Finder, workload: Workload, seed: int, least_seconds: float = 0.0) -> Fitted:

@@ -1,6 +1,7 @@
 """The workloads: what is trained, on what data, and the least time that a sample can take on a given machine.
 
-Data and initial weights are synthetic and the same for every side: speed depends on neither, but for the zeros.
+Data and initial weights are the same for every side, and synthetic but for images: speed depends on neither, but for
+the zeros.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from itertools import groupby
 
 import numpy as np
 
+import fashion
 from machine import Limits
 
 QUICK_SAMPLES = 1024
@@ -40,6 +42,8 @@ class Problem:
     dtype : {"float32", "float64"}, default "float32"
     start : int, default 1
         Seed of the initial weights.
+    images : bool, default False
+        Whether the inputs are Fashion-MNIST's first images, `zeros` being what they have.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Problem:
     zeros: float = 0.0
     dtype: str = "float32"
     start: int = 1
+    images: bool = False
 
     @property
     def layers(self) -> str:
@@ -102,11 +107,13 @@ class Problem:
         return (self.touched_bytes / read + 2 * self.touched_bytes / update) / 1e3
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs (N, I) and targets (N, O), standard normal but for the zeros; the same in every call."""
+        """Inputs (N, I) and targets (N, O), standard normal but for images and zeros; the same in every call."""
         rng = np.random.default_rng(0)
         x = rng.standard_normal((self.samples, self.sizes[0]), np.dtype(self.dtype))
         y = rng.standard_normal((self.samples, self.sizes[-1]), np.dtype(self.dtype))
-        if self.zeros:
+        if self.images:
+            x = (fashion.images("train")[: self.samples] / 255).astype(x.dtype)
+        elif self.zeros:
             x[rng.random(x.shape) < self.zeros] = 0
         return x, y
 
@@ -141,6 +148,7 @@ def of_shape(name: str, sizes: Sequence[int], batch: int, dtype: str = "float32"
     return replace(one, samples=batch * min(256, max(4, int(EPOCH_SECONDS / step))))
 
 
+FASHION_IMAGES = Problem("fashion-online-images", (784, 128, 10), 1, 2000, zeros=0.5, images=True)
 PROBLEMS = {
     problem.name: problem
     for problem in (
@@ -149,6 +157,7 @@ PROBLEMS = {
         Problem("digits-online-sparse", (64, 32, 10), 1, 3000, zeros=0.5),
         Problem("fashion-online", (784, 128, 10), 1, 2000),
         Problem("fashion-online-sparse", (784, 128, 10), 1, 2000, zeros=0.5),
+        *([FASHION_IMAGES] if fashion.is_installed() else []),
         Problem("digits-b32", (64, 64, 10), 32, 32 * 400),
         Problem("fashion-b32", (784, 128, 10), 32, 32 * 300),
         Problem("fashion-b128", (784, 512, 512, 10), 128, 128 * 60),

@@ -1,6 +1,7 @@
 """benchmarks/: the floor by hand, agreement that rivals broken on purpose fail, the command and what it writes."""
 
 import csv
+import gzip
 import itertools
 import json
 import os
@@ -29,6 +30,7 @@ import curves  # noqa: E402
 import depth_report  # noqa: E402
 import depth_study  # noqa: E402
 import estimators  # noqa: E402
+import fashion  # noqa: E402
 import machine  # noqa: E402
 import passes  # noqa: E402
 import race  # noqa: E402
@@ -37,7 +39,7 @@ import run  # noqa: E402
 import session  # noqa: E402
 import sweep  # noqa: E402
 from equivalence import disagreement  # noqa: E402
-from problems import PROBLEMS, of_shape  # noqa: E402
+from problems import FASHION_IMAGES, PROBLEMS, of_shape  # noqa: E402
 from rivals import FAMILIES, PEERS, Contestant, Fnn, MissingError, chosen_contestants, contestants  # noqa: E402
 
 HERE = partial(ThreadPoolExecutor, max_workers=1)  # instead of a process for every contestant
@@ -198,6 +200,19 @@ def test_data_and_weights_are_the_same_for_everyone():
     x, _ = problem.data()
     assert 0.48 < np.mean(x == 0) < 0.52
     assert not np.any(PROBLEMS["digits-online"].data()[0] == 0)
+
+
+def test_images_are_read_as_they_lie(monkeypatch, tmp_path):
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 784), np.uint8)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + pixels.tobytes()))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + bytes([3, 1, 4, 1, 5])))
+    monkeypatch.setattr(fashion, "FOLDER", tmp_path)
+    assert fashion.is_installed()
+    np.testing.assert_array_equal(fashion.labels("train"), [3, 1, 4, 1, 5])
+    x, y = replace(FASHION_IMAGES, samples=4).data()
+    np.testing.assert_array_equal(x, (pixels[:4] / 255).astype("f4"))
+    assert x.dtype == np.float32
+    assert y.shape == (4, 10)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -1001,7 +1016,7 @@ def test_estimators_that_lose_are_named():
 
 
 def test_estimators_without_fashion_mnist_take_data_of_its_size(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimators, "FASHION", tmp_path / "nowhere")
+    monkeypatch.setattr(fashion, "FOLDER", tmp_path / "nowhere")
     made = []
 
     def make(*size, **_):
@@ -1009,5 +1024,5 @@ def test_estimators_without_fashion_mnist_take_data_of_its_size(monkeypatch, tmp
         return np.zeros((70_000, 1)), np.zeros(70_000)
 
     monkeypatch.setattr(estimators.datasets, "make_classification", make)
-    assert [len(array) for array in estimators.fashion()] == [60_000, 60_000, 10_000, 10_000]
+    assert [len(array) for array in estimators.clothes()] == [60_000, 60_000, 10_000, 10_000]
     assert made == [(70_000, 784)]
