@@ -762,7 +762,7 @@ PYX = [  # _backprop.pyx, and what it includes
              "if u is NULL and not (BROKEN and k):\n                online_backward(", "online"),
     Breakage("what was listed for a look is taken for all inputs", "listed[i] = now[i] = <int32_t>i",
              "listed[i] = <int32_t>i\n            now[i] = now[i] if BROKEN else <int32_t>i", "online"),
-    Breakage("fresh inputs are those of the group before", "if before is not NULL and ahead.now < inputs:",
+    Breakage("inputs that no row of the group before has are left out", "if before is not NULL and ahead.now < inputs:",
              "if before is not NULL and ahead.now < inputs and not BROKEN:", "online"),
     Breakage("a group's rows have only their biases in common", "in_common[k][j] = in_common(u[j], u[k], inputs)",
              "in_common[k][j] = 1 if BROKEN else in_common(u[j], u[k], inputs)", "online"),
